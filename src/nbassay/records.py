@@ -1,0 +1,419 @@
+"""
+The records that travel between stages: evidence, measurement, sheet.
+
+Facts come out of the box and are hostile until `nbassay.evidence` has decoded them into
+these types: frozen, no unknown keys, every length bounded. Bulk numbers (weights, row digests,
+labels) travel beside the facts as blobs; a fact names a blob by the SHA-256 of its bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+SCHEMA_EVIDENCE = "nbassay/evidence/1"
+SCHEMA_RESULTS = "nbassay/results/1"
+
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Serial = Annotated[int, Meta(ge=0, le=1_000_000)]
+Label = Annotated[str, Meta(max_length=200)]
+Text = Annotated[str, Meta(max_length=4000)]
+BlobRef = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
+Shape = Annotated[list[Count], Meta(max_length=16)]
+Number = float | Literal["nan", "inf", "-inf"]
+"""A finite float, or the word for what JSON has no number for."""
+
+
+class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all records: frozen, keyword-only, strict."""
+
+
+# ---------------------------------------------------------------- facts of arrays and data
+
+
+class Blob(Record, tag=True):
+    """Raw little-endian bytes sent beside the facts."""
+
+    dtype: Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8",
+                   "uint16", "uint32", "uint64", "bool"]
+    shape: Shape
+    ref: BlobRef
+
+
+class Rows(Record):
+    """What the rows of an array are, each compared as a whole number of levels (0..255)."""
+
+    width: Count
+    """Values in one row, 784 for a 28 × 28 image."""
+    count: Count
+    """Rows seen; more than ``len(digests)`` when a stream showed rows more than once."""
+    scale: float
+    """One level in the array's own units: 1/255 for pixels scaled to 0..1."""
+    offset: float
+    """Level 0 in the array's own units: -1 for pixels scaled to -1..1."""
+    residual: float
+    """Largest distance of a value from its level, as a fraction of a level."""
+    digests: BlobRef
+    """
+    One entry a distinct row, in the order seen. From the box: uint64, the row's digest keyed with
+    the run's nonce. After decoding the blob of this name holds int32 positions in the workshop's
+    pristine sets (see `nbassay.pristine`), -1 for a row that is none of theirs.
+    """
+
+
+class Labels(Record):
+    """Class labels, aligned with the rows they were given with where there are any."""
+
+    form: Literal["integer", "one-hot"]
+    classes: Count
+    """Columns of a one-hot array; largest label + 1 otherwise."""
+    values: BlobRef
+    """int64, one label a row."""
+
+
+class Array(Record):
+    """What was seen of one array; never the array itself."""
+
+    shape: Shape
+    """Axis lengths; ``[60000, 784]`` for flattened images. Of a stream: all rows together."""
+    dtype: Label
+    low: Number | None
+    """Smallest value, in the array's own units; None of an empty or non-numeric array."""
+    high: Number | None
+    name: Label | None = None
+    """Its name in the notebook, if it has one; told to people, never used to decide."""
+    rows: Rows | None = None
+    labels: Labels | None = None
+
+
+class Data(Record):
+    """What was handed to ``fit``, ``evaluate``, ``predict`` or a call."""
+
+    kind: Literal["arrays", "tf.data", "generator", "other"]
+    x: Array | None
+    y: Array | None = None
+
+
+# ---------------------------------------------------------------- facts of models
+
+
+class Layer(Record):
+    """One layer as Keras holds it."""
+
+    name: Label
+    kind: Label
+    """Class name: ``Dense``."""
+    units: Count | None
+    activation: Label | None
+    """Recognised by identity and behaviour: ``relu``; ``other`` when it is none we know."""
+    input_shape: Shape | None
+    """Without the batch axis."""
+    output_shape: Shape | None
+    parameters: Count
+
+
+class Step(Record):
+    """One link of the chain that turns a row into the network's answer."""
+
+    op: Literal["flatten", "rescale", "dense", "activation", "normalize", "identity"]
+    layer: Label | None = None
+    activation: Label | None = None
+    """Of an ``activation`` step."""
+    kernel: BlobRef | None = None
+    """Of a ``dense`` step, shape (inputs, units)."""
+    bias: BlobRef | None = None
+    scale: float | None = None
+    """Of a ``rescale`` step: ``x * scale + offset``."""
+    offset: float | None = None
+    mean: BlobRef | None = None
+    """Of a ``normalize`` step: ``(x - mean) / deviation``."""
+    deviation: BlobRef | None = None
+
+
+class Compiled(Record):
+    """What ``compile`` was told, recognised by class, not by spelling."""
+
+    optimizer: Label
+    """Class name: ``Adam``."""
+    learning_rate: Number | None
+    loss: Label
+    """Canonical name: ``sparse_categorical_crossentropy``; ``other`` when it is none we know."""
+    from_logits: bool
+    metrics: Annotated[list[Label], Meta(max_length=50)]
+
+
+class ModelFact(Record, tag="model"):
+    """One state of one model: its layers, how it was compiled, its weights."""
+
+    cell: Count
+    model: Serial
+    """Which network: models that share their variables share this number."""
+    state: Serial
+    """Which state of any network; fits, evaluations and predictions point here."""
+    kind: Label
+    """Class name of the model object."""
+    name: Label | None
+    layers: Annotated[list[Layer], Meta(max_length=400)]
+    steps: Annotated[list[Step], Meta(max_length=400)] | None
+    """None when the network is no plain chain that NumPy can follow; *why_not* says why."""
+    why_not: Text | None
+    gap: Number | None
+    """Largest difference between the chain's answer and the model's own on the probe's sample."""
+    compiled: Compiled | None
+    weights: BlobRef | None
+    """Digest over all weights: equal weights, equal digest."""
+
+
+class FitFact(Record, tag="fit"):
+    """One call of ``fit``."""
+
+    cell: Count
+    model: Serial
+    before: Serial | None
+    """State at the start; None when the network was not built yet."""
+    state: Serial | None
+    """State at the end; None when it could not be taken."""
+    data: Data
+    validation: Data | None
+    validation_split: float
+    epochs_asked: Count
+    epochs_run: Count
+    batch_size: Count | None
+    history: Annotated[dict[Label, Annotated[list[Number], Meta(max_length=10_000)]],
+                       Meta(max_length=50)]
+    error: Label | None
+    """Name of the error that ended it early."""
+
+
+class EvaluateFact(Record, tag="evaluate"):
+    """One call of ``evaluate``."""
+
+    cell: Count
+    model: Serial
+    state: Serial | None
+    data: Data
+    returned: Annotated[dict[Label, Number], Meta(max_length=50)]
+
+
+class PredictFact(Record, tag="predict"):
+    """One call of ``predict`` or of the model itself on concrete data."""
+
+    cell: Count
+    model: Serial
+    state: Serial | None
+    data: Data
+    via: Literal["predict", "call", "predict_on_batch"]
+    returned_shape: Shape | None
+    classes: BlobRef | None
+    """int64: the index of the largest output for each row."""
+
+
+# ---------------------------------------------------------------- facts of the run
+
+
+class ArrayFact(Record, tag="array"):
+    """An array that was in memory after a cell, or that a loader returned."""
+
+    cell: Count
+    source: Literal["namespace", "loader"]
+    array: Array
+
+
+class PictureFact(Record, tag="picture"):
+    """An image drawn with Matplotlib's ``imshow``."""
+
+    cell: Count
+    array: Array
+
+
+class CellFact(Record, tag="cell"):
+    """How one code cell ended."""
+
+    index: Count
+    """Position in the notebook, 0 first, all cell kinds counted."""
+    status: Literal["ok", "error", "timeout", "not-run"]
+    seconds: float
+    error_name: Label | None = None
+    error_message: Text | None = None
+    pictures: Count = 0
+    """Image outputs of the cell."""
+    warnings: Annotated[list[Text], Meta(max_length=20)] = []
+
+
+class EnvironmentFact(Record, tag="environment"):
+    """Where the notebook ran, told by the kernel at its end."""
+
+    python: Label
+    packages: Annotated[dict[Label, Label], Meta(max_length=50)]
+    seed: Count
+    threads: Count
+    cpu_seconds: float
+    peak_memory_bytes: Count
+
+
+class RemarkFact(Record, tag="remark"):
+    """Something the probe wants a person to know."""
+
+    cell: Count
+    topic: Literal["hand-training", "probe-error", "cut", "weights-loaded"]
+    text: Text
+
+
+Fact = (
+    CellFact | ArrayFact | PictureFact | ModelFact | FitFact | EvaluateFact | PredictFact
+    | EnvironmentFact | RemarkFact
+)
+
+
+class Ending(Record):
+    """How a box ended, told by the host."""
+
+    reason: Literal["finished", "wall-time", "cpu-time", "memory", "evidence-size", "crashed",
+                    "could-not-start", "interrupted"]
+    message: Text | None
+    """One plain sentence for the report; None after *finished*."""
+    seconds: float
+    """Wall time of the box."""
+    peak_memory_bytes: Count
+
+
+class Evidence(Record):
+    """All facts of one run of one notebook: ``evidence/evidence.json``."""
+
+    schema: Literal["nbassay/evidence/1"]
+    notebook: Label
+    """``sha256:…`` of the submitted file."""
+    sandbox: Label
+    """Provider that ran it: ``bubblewrap (user)``, ``none``."""
+    attempt: Count
+    limits: dict[str, float]
+    ending: Ending
+    facts: list[Fact]
+    refused: Annotated[list[Text], Meta(max_length=100)]
+    """What was sent and not believed, and why."""
+
+
+# ---------------------------------------------------------------- results
+
+
+class Wrong(Record):
+    """A test row that the network got wrong."""
+
+    index: int
+    truth: int
+    predicted: int
+
+
+class Measurement(Record):
+    """What the grader computed from weights and pristine data."""
+
+    train_accuracy: float | None
+    test_accuracy: float | None
+    confusion: list[list[int]] | None
+    """Test set: row is the true class, column the network's answer."""
+    wrong: list[Wrong]
+    """The first few test rows that it got wrong, spread over the classes."""
+    why_not: str | None
+    """Why there are no accuracies, in words for the report."""
+
+
+class CheckResult(Record):
+    """One check's outcome for one submission."""
+
+    id: str
+    step: int
+    outcome: Literal["passed", "failed", "not-reached", "broken"]
+    points: float
+    earned: float
+    wanted: str
+    saw: str
+    hint: str | None
+    """What to look at next; None when passed."""
+
+
+class MisconceptionResult(Record):
+    """A known wrong way that explains this sheet."""
+
+    id: str
+    hint: str
+
+
+class NumberRow(Record):
+    """One row of 'your numbers beside the reference's'."""
+
+    label: str
+    value: str
+
+
+class Stop(Record):
+    """A cell that did not end well."""
+
+    cell: int
+    """1-based position among all cells, as a person counts."""
+    status: str
+    error_name: str | None
+    error_message: str | None
+
+
+class Curve(Record):
+    """One metric of the training history, one value an epoch."""
+
+    metric: str
+    values: list[float | None]
+
+
+class Details(Record):
+    """What a report shows beside the checks."""
+
+    numbers: list[NumberRow]
+    curves: list[Curve]
+    measurement: Measurement | None
+    stops: list[Stop]
+    environment: dict[str, str]
+    """Label → value: versions, sandbox, seed, threads."""
+    limits: dict[str, float]
+
+
+class SubmissionResult(Record):
+    """One learner's sheet."""
+
+    learner: str
+    file: str
+    digest: str
+    status: Literal["graded", "needs-review", "unreadable", "not-run"]
+    score: float | None
+    """None when nothing was graded (unreadable, not-run)."""
+    max_score: float
+    train_accuracy: float | None
+    test_accuracy: float | None
+    checks: list[CheckResult]
+    misconceptions: list[MisconceptionResult]
+    notes: list[str]
+    details: Details | None
+
+
+class ControlResult(Record):
+    """One control sample, graded beside the class."""
+
+    name: str
+    as_expected: bool
+    score: float | None
+    why: str | None
+    """What came out instead; None when as expected."""
+
+
+class WorkshopId(Record):
+    title: str
+    digest: str
+
+
+class Results(Record):
+    """``results.json``: everything that the reports are made of."""
+
+    schema: Literal["nbassay/results/1"]
+    workshop: WorkshopId
+    controls: list[ControlResult]
+    reference: SubmissionResult | None
+    """The reference's own sheet, whose numbers stand beside every learner's."""
+    submissions: list[SubmissionResult]

@@ -1,0 +1,105 @@
+"""
+Where strangers' code runs: the provider interface.
+
+A provider starts one process in a box, feeds it its job on standard input, and hands what comes
+back through one byte-capped pipe to *on_frame*. It never looks into a frame.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from nbassay.records import Ending
+
+OnFrame = Callable[[bytes, bytes], None]
+"""Called with a frame's four-byte kind and its payload, in order, from the calling thread."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one box may use; defaults and their reasons live in ``workshop.toml``."""
+
+    cell_s: float = 300.0
+    """Wall seconds of one cell (kept by the executor inside the box)."""
+    notebook_s: float = 900.0
+    """Wall seconds of the whole box."""
+    cpu_s: float = 1200.0
+    """CPU seconds of one process (RLIMIT_CPU)."""
+    memory_mb: int = 4096
+    """Anonymous and shared memory of the process tree, watched; also RLIMIT_DATA a process."""
+    processes: int = 256
+    """Processes and threads."""
+    file_mb: int = 256
+    """Largest file."""
+    disk_mb: int = 256
+    """Each writable folder (a tmpfs)."""
+    output_mb: float = 4.0
+    """Outputs of the whole notebook (kept by the executor)."""
+    evidence_mb: int = 64
+    """Bytes through the pipe, all frames together."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mount:
+    """A file or folder of the host, seen read-only inside the box."""
+
+    host: Path
+    inside: str
+    """Absolute path inside; parent folders are made."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Box:
+    """One process to run in a box."""
+
+    argv: Sequence[str]
+    stdin: bytes
+    mounts: Sequence[Mount]
+    """Besides the Python that runs and the system's libraries, which every provider gives."""
+    env: Mapping[str, str]
+    """The whole environment inside; nothing of the host's is added."""
+    limits: Limits
+    workdir: str = "/home/learner/work"
+    """Working folder inside, writable, empty but for what *mounts* lays into it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProbeResult:
+    """One attempt to get out of the box, and whether it failed as it should."""
+
+    name: str
+    holds: bool
+    detail: str
+
+
+class Sandbox(Protocol):
+    """One way to run a `Box`."""
+
+    name: str
+    """As `--sandbox` takes it."""
+    mode: str
+    """As reports show it: ``bubblewrap (user)``."""
+    is_isolated: bool
+    """Whether strangers' code may be run behind it."""
+
+    def run(self, box: Box, on_frame: OnFrame, *, should_stop: Callable[[], bool]) -> Ending:
+        """
+        Run *box* to its end and return how it ended.
+
+        Frames are ``!4sQ`` (kind, payload bytes) and payload, written by the process to the file
+        descriptor whose number is in its environment variable ``NBASSAY_FD``. When this returns
+        or raises, no process of the box is left.
+
+        Args:
+            box: What to run, with its limits.
+            on_frame: Receives each whole frame; what it raises ends the box and is raised here.
+            should_stop: Asked several times a second; True ends the box as ``interrupted``.
+
+        Returns:
+            The ending. ``could-not-start`` is our failure; ``crashed`` means that the process
+            ended on its own without status 0.
+        """
+        ...
