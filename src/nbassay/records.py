@@ -32,13 +32,11 @@ class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 # ---------------------------------------------------------------- facts of arrays and data
 
 
-class Blob(Record, tag=True):
-    """Raw little-endian bytes sent beside the facts."""
+class BlobHeader(Record):
+    """What the raw little-endian bytes of a blob are."""
 
-    dtype: Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8",
-                   "uint16", "uint32", "uint64", "bool"]
+    dtype: Literal["float32", "float64", "int32", "int64", "uint64"]
     shape: Shape
-    ref: BlobRef
 
 
 class Rows(Record):

@@ -62,8 +62,10 @@ class Box:
     env: Mapping[str, str]
     """The whole environment inside; nothing of the host's is added."""
     limits: Limits
-    workdir: str = "/home/learner/work"
-    """Working folder inside, writable, empty but for what *mounts* lays into it."""
+    writable: Sequence[str]
+    """Absolute folders inside that can be written, each a fresh tmpfs of ``limits.disk_mb``."""
+    workdir: str
+    """Working folder inside, in or below one of *writable*; made if it is not there."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
