@@ -1,0 +1,122 @@
+"""
+Words and numbers as a person reads them.
+
+Everything that a learner wrote passes through `visible` before it reaches a page, a file or a
+terminal. Escaping for the format itself (HTML, XML, CSV) is the format's own business.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+NO_BREAK_SPACE = "\u00a0"
+
+# Colours and cursor movements of terminals: tracebacks are full of them, and they say nothing.
+_ANSI = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC: window titles, links
+)
+# Letters cannot be told from what they pretend to be once these reorder the line.
+_REORDERING = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def visible(text: str, *, limit: int = 4000) -> str:
+    """
+    Show what is there, and nothing that acts: no control character survives as itself.
+
+    Args:
+        text: Any text, learners' included.
+        limit: Most characters that are kept; what follows is cut, and the cut is said.
+
+    Returns:
+        The text with terminal colours removed, line ends as ``\\n``, control characters as their
+        pictures (␛), and direction overrides and lone surrogates by their number.
+    """
+    text = _ANSI.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    was_cut = len(text) > limit
+    shown = "".join(map(_visible_character, text[:limit]))
+    return f"{shown} … (cut)" if was_cut else shown
+
+
+def one_line(text: str, *, limit: int = 1000) -> str:
+    """Like `visible`, with every run of blanks and line ends as one space."""
+    return " ".join(visible(text, limit=limit).split())
+
+
+def _visible_character(character: str) -> str:
+    code = ord(character)
+    if character in "\n\t":
+        return character
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "\u2421"
+    is_unsafe = (
+        0x80 <= code < 0xA0
+        or 0xD800 <= code < 0xE000
+        or code & 0xFFFE == 0xFFFE
+        or character in _REORDERING
+    )
+    return f"⟨U+{code:04X}⟩" if is_unsafe else character
+
+
+def number(value: float, *, decimals: int = 2) -> str:
+    """A number with at most *decimals* places and no needless zeros: ``97``, ``2.5``."""
+    if not math.isfinite(value):
+        return str(value)
+    text = f"{value:.{decimals}f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def percent(fraction: float, *, decimals: int = 2) -> str:
+    """A fraction as a percentage with fixed places: 0.9641 is ``96.41 %``."""
+    return f"{100 * fraction:.{decimals}f}{NO_BREAK_SPACE}%"
+
+
+def plural(count: float, one: str, many: str | None = None) -> str:
+    """``1 point``, ``2 points``, ``0.5 points``."""
+    word = one if count == 1 else many or f"{one}s"
+    return f"{number(count)}{NO_BREAK_SPACE}{word}"
+
+
+def with_article(class_number: int) -> str:
+    """A class as it is said aloud: ``a 4``, ``an 8``, ``an 11``."""
+    said = str(class_number)
+    starts_with_vowel = said.startswith("8") or said in ("11", "18")
+    return f"{'an' if starts_with_vowel else 'a'} {said}"
+
+
+def listed(items: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+_UNITS = {
+    "_s": "s",
+    "_mb": "MB",
+    "_bytes": "bytes",
+}
+
+
+def limit_text(name: str, value: float) -> tuple[str, str]:
+    """
+    One limit of the sandbox in words.
+
+    Args:
+        name: Key of the limits, with its unit at the end: ``notebook_s``, ``memory_mb``.
+        value: In that unit.
+
+    Returns:
+        What is limited and to how much: ``("notebook", "900 s")``.
+    """
+    for suffix, unit in _UNITS.items():
+        if name.endswith(suffix):
+            label = name[: -len(suffix)].replace("_", " ")
+            return label, f"{number(value)}{NO_BREAK_SPACE}{unit}"
+    return name.replace("_", " "), number(value)

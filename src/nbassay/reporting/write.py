@@ -1,0 +1,134 @@
+"""The files of a graded class; each appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nbassay.errors import OutputError
+from nbassay.records import Results, SubmissionResult
+from nbassay.reporting.gradebook import render_gradebook
+from nbassay.reporting.html import render_class, render_student
+from nbassay.reporting.junit import render_junit
+from nbassay.reporting.pictures import pictures_of
+from nbassay.reporting.student import MOST_PICTURES
+
+PristineRows = Callable[[int], NDArray[np.uint8]]
+"""Position in the pristine test set → its pixels, uint8, any shape with width × width values."""
+
+_NO_TITLES: Mapping[int, str] = MappingProxyType({})
+
+
+def write_reports(
+    results: Results,
+    *,
+    workshop_title: str,
+    reports_dir: Path,
+    pristine_rows: PristineRows | None,
+    out: Path,
+    step_titles: Mapping[int, str] = _NO_TITLES,
+) -> None:
+    """
+    Write the class page, every learner's report, the gradebook and the JUnit file.
+
+    Args:
+        results: A graded class.
+        workshop_title: Over every page.
+        reports_dir: The workshop's reports folder; the engine's templates where it has none.
+        pristine_rows: Pixels of a test image, for the pictures; None leaves them out.
+        out: The class's output folder; made if it is missing.
+        step_titles: Step → its title; steps without one are told by number.
+
+    Raises:
+        OutputError: A learner's id is no file name, or a file cannot be written.
+    """
+    for one in results.submissions:
+        write_student_report(
+            one,
+            results=results,
+            workshop_title=workshop_title,
+            reports_dir=reports_dir,
+            pristine_rows=pristine_rows,
+            path=_folder_of(one, out) / "report.html",
+            step_titles=step_titles,
+        )
+    write_whole(out / "gradebook.csv", render_gradebook(results))
+    write_whole(out / "junit.xml", render_junit(results))
+    # Last, so that a class page never links to a report that is not there yet.
+    write_whole(
+        out / "index.html",
+        render_class(
+            results,
+            workshop_title=workshop_title,
+            step_titles=step_titles,
+            reports_dir=reports_dir,
+        ),
+    )
+
+
+def write_student_report(
+    one: SubmissionResult,
+    *,
+    results: Results,
+    workshop_title: str,
+    reports_dir: Path,
+    pristine_rows: PristineRows | None,
+    path: Path,
+    step_titles: Mapping[int, str] = _NO_TITLES,
+) -> None:
+    """Write one report to *path*; the other arguments are those of `write_reports`."""
+    measurement = one.details.measurement if one.details else None
+    indexes = [row.index for row in measurement.wrong[:MOST_PICTURES]] if measurement else []
+    write_whole(
+        path,
+        render_student(
+            one,
+            reference=results.reference,
+            controls=results.controls,
+            workshop_title=workshop_title,
+            pictures=pictures_of(indexes, pristine_rows) if pristine_rows else {},
+            step_titles=step_titles,
+            reports_dir=reports_dir,
+        ),
+    )
+
+
+def write_whole(path: Path, text: str) -> None:
+    """
+    Write a text file so that nobody ever sees half of it.
+
+    Args:
+        path: The file; its folder is made if it is missing.
+        text: Its content; line ends are kept as they are.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        beside = Path(name)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+                file.write(text)
+            beside.chmod(0o644)
+            beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _folder_of(one: SubmissionResult, out: Path) -> Path:
+    name = one.learner
+    # Ids are made safe where submissions are found; a hand-edited results.json is not.
+    if name in ("", ".", "..") or Path(name).name != name or "\\" in name or "\0" in name:
+        raise OutputError(f"results.json: learner: expected a file name, found {name!r}")
+    return out / "learners" / name
