@@ -12,7 +12,10 @@ from pathlib import Path
 
 import nbassay
 
-_BROAD = frozenset("/ /etc /home /mnt /opt /proc /root /run /srv /tmp /var".split())
+_BROAD = {
+    Path("/", name)
+    for name in ("", "etc", "home", "mnt", "opt", "root", "run", "srv", "tmp", "var")
+}
 
 
 @functools.cache
@@ -53,7 +56,7 @@ def _hops(executable: Path) -> list[Path]:
 def _is_too_broad(path: Path) -> bool:
     """Whether a folder holds more than a Python: the root, a home, a folder of anything."""
     home = Path.home()
-    return path == home or path in home.parents or str(path) in _BROAD
+    return path == home or path in home.parents or path in _BROAD
 
 
 def _outermost(paths: Iterable[Path]) -> list[Path]:
