@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from nbassay.errors import SandboxError
@@ -63,24 +63,29 @@ PROVIDERS: dict[str, Callable[[], Iterator[Sandbox]]] = {
 """Name as ``--sandbox`` takes it: its variants on this machine, best first."""
 
 
-def choose(name: str = "auto") -> Sandbox:
+def choose(
+    name: str = "auto",
+    *,
+    providers: Mapping[str, Callable[[], Iterable[Sandbox]]] = PROVIDERS,
+) -> Sandbox:
     """
     Find a sandbox that can start a Python here.
 
     Args:
         name: A provider, or ``auto`` for the first isolated one that works; ``none`` only by name.
+        providers: What there is to choose from.
 
     Raises:
         SandboxError: Nobody has that name, or nothing that was tried works; the message says what
             was tried, what was found, and what to install.
     """
-    if name != "auto" and name not in PROVIDERS:
-        known = ", ".join(["auto", *PROVIDERS])
+    if name != "auto" and name not in providers:
+        known = ", ".join(["auto", *providers])
         raise SandboxError(f"unknown sandbox {name!r}; known: {known}")
     tried: list[str] = []
-    for provider in [name] if name != "auto" else PROVIDERS:
+    for provider in [name] if name != "auto" else providers:
         try:
-            for sandbox in PROVIDERS[provider]():
+            for sandbox in providers[provider]():
                 if name == "auto" and not sandbox.is_isolated:
                     continue
                 trouble = trouble_of(sandbox)

@@ -42,5 +42,5 @@ def _find() -> tuple[Path, ...]:
     elif "XDG_CACHE_HOME" in os.environ:
         folder = Path(os.environ["XDG_CACHE_HOME"]) / "matplotlib"
     else:
-        folder = Path.home() / ".cache" / "matplotlib"
+        folder = Path(os.path.expanduser("~/.cache/matplotlib"))  # noqa: PTH111
     return tuple(sorted(folder.glob("fontlist-*.json")))

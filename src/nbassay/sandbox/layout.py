@@ -105,7 +105,7 @@ def lay_out(
         if entry.content is not None:
             contents[entry.inside] = entry.content
     workdir = _clean(workdir)
-    arguments += _parents(workdir + "/.", made, open_roots)
+    arguments += _parents(workdir + "/any", made, open_roots)
     arguments += ["--proc", "/proc", "--dev", "/dev"]
     # bwrap's own /dev is a tmpfs of half the memory.
     arguments += ["--perms", "1777", "--size", str(_SHM_MB * _MB), "--tmpfs", "/dev/shm"]  # noqa: S108

@@ -111,7 +111,7 @@ def _bait() -> Iterator[tuple[dict[str, Any], Path]]:
             "victim": victim,
             "port": listener.getsockname()[1],
             "abstract": abstract,
-            "secret_files": [str(secret), "/etc/shadow", "/etc/machine-id", str(Path.home())],
+            "secret_files": [str(secret), "/etc/shadow", "/etc/machine-id"],
             "data_files": [_DATA, str(data)],
             "folders": ["/", "/etc", "/usr", "/usr/bin", "/dev", sysconfig.get_path("purelib")],
         }

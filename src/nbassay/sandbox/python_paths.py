@@ -55,7 +55,7 @@ def _hops(executable: Path) -> list[Path]:
 
 def _is_too_broad(path: Path) -> bool:
     """Whether a folder holds more than a Python: the root, a home, a folder of anything."""
-    home = Path.home()
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111  # Path.home() raises without one
     return path == home or path in home.parents or path in _BROAD
 
 

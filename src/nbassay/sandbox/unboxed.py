@@ -23,6 +23,7 @@ import psutil
 from nbassay.errors import SandboxError
 from nbassay.records import Ending
 from nbassay.sandbox import Box, Mount, OnFrame
+from nbassay.sandbox.python_paths import python_paths
 from nbassay.sandbox.supervise import could_not_start, supervise
 from nbassay.sandbox.usage import tree_of
 
@@ -101,7 +102,8 @@ def _start(box: Box, root: Path) -> _PlainRunning:
 
 def _lay_out(mounts: Sequence[Mount], writable: Sequence[str], root: Path) -> dict[str, Path]:
     """Make the folders and copies; return where on the host each path of the inside is."""
-    places: dict[str, Path] = {}
+    # A Python below /tmp stays where it is, although /tmp is elsewhere.
+    places: dict[str, Path] = {str(path): path for path in python_paths()}
     for folder in writable:
         places[os.path.normpath(folder)] = root / folder.strip("/")
         (root / folder.strip("/")).mkdir(parents=True, exist_ok=True)
