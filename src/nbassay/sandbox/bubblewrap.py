@@ -70,7 +70,7 @@ class Bubblewrap:
                 raise SandboxError("no bwrap program was found")
             program = found[0]
         self.program = program
-        self._as_root = os.geteuid() == 0
+        self._as_root = _is_real_root()
         self.mode = "bubblewrap (root)" if self._as_root else "bubblewrap (user)"
         self._filter = compile_filter()
 
@@ -147,8 +147,17 @@ class Bubblewrap:
                 go_in.write(b"g")
             except BaseException:
                 running.end()
+                os.close(running.frames_fd)
                 raise
             return running
+
+
+def _is_real_root() -> bool:
+    """Whether this is the machine's root, and not one that a user namespace calls so."""
+    if os.geteuid() != 0:
+        return False
+    inside, outside, _ = Path("/proc/self/uid_map").read_text().split()[:3]
+    return not (inside == "0" and outside != "0")
 
 
 class _BwrapRunning:

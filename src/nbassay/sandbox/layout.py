@@ -154,8 +154,12 @@ def _laid_in(host: Path, inside: str, *, is_other_user: bool) -> Iterator[_Entry
     for count, child in enumerate(sorted(host.iterdir())):
         if count >= _MOST_COPIES:
             raise SandboxError(f"{host} is private and has too many files; open it: chmod o+rx")
-        if child.exists():
-            yield from _laid_in(child, f"{inside}/{child.name}", is_other_user=True)
+        place = f"{inside}/{child.name}"
+        if child.is_symlink():
+            # As it is: following it with root's rights could hand over any file of the host.
+            yield _Entry(inside=place, arguments=("--symlink", str(child.readlink()), place))
+        elif child.is_dir() or child.is_file():
+            yield from _laid_in(child, place, is_other_user=True)
 
 
 def _is_open_to_all(path: Path) -> bool:

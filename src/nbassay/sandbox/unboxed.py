@@ -115,7 +115,7 @@ def _lay_out(mounts: Sequence[Mount], writable: Sequence[str], root: Path) -> di
             continue
         place.parent.mkdir(parents=True, exist_ok=True)
         if mount.host.is_dir():
-            shutil.copytree(mount.host, place, dirs_exist_ok=True)
+            shutil.copytree(mount.host, place, symlinks=True, dirs_exist_ok=True)
         else:
             shutil.copyfile(mount.host, place)
     return places
@@ -172,7 +172,8 @@ class _PlainRunning:
                     process.kill()
             psutil.wait_procs(left, timeout=1.0)
             if time.monotonic() > deadline:
-                raise SandboxError(f"processes of a notebook could not be ended: {sorted(left)}")
+                pids = ", ".join(str(process.pid) for process in left)
+                raise SandboxError(f"processes of a notebook could not be ended: {pids}")
 
     def _marked(self) -> list[psutil.Process]:
         """Processes that left the tree, found by a variable that they inherited."""

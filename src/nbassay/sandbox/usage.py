@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -40,16 +41,17 @@ def measure_usage(pids: Sequence[int]) -> Usage:
     cpu_s = 0.0
     for pid in pids:
         try:
-            fields = _read_fields(pid, "status")
-            times = psutil.Process(pid).cpu_times()
+            process = psutil.Process(pid)
+            times = process.cpu_times()
+            fields = _read_fields(pid, "status") if sys.platform == "linux" else {}
+            whole = 0 if sys.platform == "linux" else int(process.memory_info().rss)
         except (OSError, psutil.Error):
             continue
         cpu_s = max(cpu_s, times.user + times.system)
-        if "RssAnon" in fields:
-            resident += fields["RssAnon"] + fields["RssShmem"]
-            reachable += max(0, fields["VmSize"] - fields["VmData"] - fields["VmStk"])
-        elif not _PROC.joinpath("self").exists():  # no Linux: the whole resident size will do
-            resident += int(psutil.Process(pid).memory_info().rss)
+        # One that has ended and is not yet reaped has no sizes.
+        resident += fields.get("RssAnon", 0) + fields.get("RssShmem", 0) + whole
+        own = fields.get("VmData", 0) + fields.get("VmStk", 0)
+        reachable += max(0, fields.get("VmSize", 0) - own)
     return Usage(resident_bytes=resident, reachable_bytes=reachable, cpu_s=cpu_s)
 
 
