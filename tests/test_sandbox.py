@@ -595,6 +595,16 @@ send({
     assert told == {"file": 4, "folder": 8, "shm": 64, "other": 1}
 
 
+def test_empty_files(sandbox: Sandbox) -> None:
+    """
+    Files without a byte take memory, too; a bomb of them ends the box.
+    """
+    result = run(sandbox, "for n in range(10**9): os.close(os.open(f'/tmp/{n}', os.O_CREAT))")
+
+    assert result.ending.reason == "memory"
+    assert "200000 files" in str(result.ending.message)
+
+
 DAEMON = """
 out, into = os.pipe()
 if os.fork() == 0:

@@ -3,6 +3,9 @@ Where strangers' code runs: the provider interface.
 
 A provider starts one process in a box, feeds it its job on standard input, and hands what comes
 back through one byte-capped pipe to *on_frame*. It never looks into a frame.
+
+Providers are found with `nbassay.sandbox.choose.choose` and proved on this machine with
+`nbassay.sandbox.probes.probe`; ``docs/sandbox.md`` says what they promise.
 """
 
 from __future__ import annotations
@@ -44,11 +47,17 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mount:
-    """A file or folder of the host, seen read-only inside the box."""
+    """
+    A file or folder of the host, seen read-only inside the box.
+
+    When root starts boxes they run as another user. What only root may read at *host* itself is
+    handed over all the same; files deeper in a folder that is open to all keep their own rights.
+    Links in it are not followed.
+    """
 
     host: Path
     inside: str
-    """Absolute path inside; parent folders are made."""
+    """Absolute path inside; parent folders are made. May lie in a writable folder."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,5 +112,8 @@ class Sandbox(Protocol):
         Returns:
             The ending. ``could-not-start`` is our failure; ``crashed`` means that the process
             ended on its own without status 0.
+
+        Raises:
+            SandboxError: A process of the box could not be ended.
         """
         ...

@@ -22,7 +22,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -30,7 +30,7 @@ from nbassay.errors import SandboxError
 from nbassay.records import Ending
 from nbassay.sandbox import Box, Limits, Mount, OnFrame
 from nbassay.sandbox.fonts import font_lists
-from nbassay.sandbox.layout import Options, lay_out
+from nbassay.sandbox.layout import SHM, Options, lay_out
 from nbassay.sandbox.python_paths import python_paths
 from nbassay.sandbox.seccomp import compile_filter
 from nbassay.sandbox.slots import private_uid
@@ -139,8 +139,12 @@ class Bubblewrap:
                 # bwrap stays the box's first process and shows its own environment in /proc.
                 env={"PATH": os.defpath},
                 cwd="/",
+                # A terminal's Ctrl-C is for us to answer; our death still ends the box.
+                start_new_session=True,
             )
-            running = _BwrapRunning(process, os.dup(frames_out.fileno()))
+            running = _BwrapRunning(
+                process, os.dup(frames_out.fileno()), writable=[*box.writable, SHM]
+            )
             try:
                 info_in.close()
                 running.learn_first_process(info_out.fileno())
@@ -163,9 +167,13 @@ def _is_real_root() -> bool:
 class _BwrapRunning:
     """A started bwrap; its first process inside is the lifeline of all others."""
 
-    def __init__(self, process: subprocess.Popen[bytes], frames_fd: int) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], frames_fd: int, writable: Sequence[str]
+    ) -> None:
         self.process = process
         self.frames_fd = frames_fd
+        self._writable = writable
+        self._first_pid: int | None = None
         self._first_fd: int | None = None  # a pidfd
 
     def learn_first_process(self, info_fd: int) -> None:
@@ -189,12 +197,22 @@ class _BwrapRunning:
             first_fd = os.pidfd_open(pid)
             # If it ended at once its number may be somebody else's by now.
             if pid in tree_of(self.process.pid):
+                self._first_pid = pid
                 self._first_fd = first_fd
             else:
                 os.close(first_fd)
 
     def pids(self) -> list[int]:
         return tree_of(self.process.pid)
+
+    def files(self) -> int:
+        # bwrap cannot bound how many files a tmpfs takes, so they are counted, from outside.
+        count = 0
+        for folder in self._writable:
+            with contextlib.suppress(OSError):
+                found = os.statvfs(f"/proc/{self._first_pid}/root{folder}")
+                count += found.f_files - found.f_ffree
+        return count
 
     def end(self) -> None:
         """

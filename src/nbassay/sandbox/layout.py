@@ -17,6 +17,7 @@ from nbassay.errors import SandboxError
 from nbassay.sandbox import Mount
 
 _MB = 1 << 20
+SHM = "/dev/shm"  # noqa: S108
 _SHM_MB = 64
 _SYSTEM_LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _ETC = (
@@ -108,7 +109,7 @@ def lay_out(
     arguments += _parents(workdir + "/any", made, open_roots)
     arguments += ["--proc", "/proc", "--dev", "/dev"]
     # bwrap's own /dev is a tmpfs of half the memory.
-    arguments += ["--perms", "1777", "--size", str(_SHM_MB * _MB), "--tmpfs", "/dev/shm"]  # noqa: S108
+    arguments += ["--perms", "1777", "--size", str(_SHM_MB * _MB), "--tmpfs", SHM]
     arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", workdir]
     return Options(arguments=tuple(arguments), contents=contents)
 

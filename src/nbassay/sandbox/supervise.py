@@ -32,6 +32,7 @@ MAX_FRAME_BYTES = 32 << 20
 
 _LEAST_CHARGE = 256  # of one frame, bytes: or 64 MB would be five million empty ones
 _LOOK_S = 0.1  # between two looks at memory, processor time and should_stop
+_MOST_FILES = 200_000  # of a box, the empty ones too: each takes about a kilobyte of the kernel's
 _READ_BYTES = 1 << 16
 _KEPT_ERRORS = 4096  # bytes of standard error, for messages
 _MB = 1 << 20
@@ -52,6 +53,10 @@ class Running(Protocol):
 
     def pids(self) -> list[int]:
         """Ids of all processes of the box."""
+        ...
+
+    def files(self) -> int:
+        """How many files the box holds in memory; 0 where they are on the host's disk."""
         ...
 
     def end(self) -> None:
@@ -271,6 +276,11 @@ class _Supervision:
                 "memory",
                 f"The notebook used more than {self._limits.memory_mb} MB of memory"
                 " and was stopped.",
+            )
+        # Before the box is up, its folders may still be the host's.
+        if self._is_up and self._running.files() > _MOST_FILES:
+            raise _Stop(
+                "memory", f"The notebook made more than {_MOST_FILES} files and was stopped."
             )
         if usage.cpu_s >= self._limits.cpu_s:
             raise _Stop("cpu-time", self._cpu_message())

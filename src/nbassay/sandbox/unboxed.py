@@ -154,6 +154,9 @@ class _PlainRunning:
         self._seen = {process for process in self._seen if _is_alive(process)}
         return [process.pid for process in self._seen]
 
+    def files(self) -> int:
+        return 0
+
     def end(self) -> None:
         """
         Kill the tree, what was seen of it before, and whoever carries its mark.
