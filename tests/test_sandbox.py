@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import shutil
+import struct
 import subprocess
 import sys
 import tracemalloc
@@ -727,6 +728,70 @@ def test_unknown_name() -> None:
     """
     with pytest.raises(SandboxError, match="'bublewrap'; known: auto, bubblewrap, none"):
         choose("bublewrap")
+
+
+def verdict(program: bytes, audit: int, number: int, *arguments: int) -> int:
+    """What a filter returns for a call: the kernel's own reading of it, in small."""
+    padded = (*arguments, *(0,) * (6 - len(arguments)))
+    data = struct.pack("<IIQ6Q", number, audit, 0, *padded)
+    instructions = [*struct.iter_unpack("=HBBI", program)]
+    at = accumulator = 0
+    while True:
+        code, if_true, if_false, value = instructions[at]
+        at += 1
+        if code == 0x06:
+            return int(value)
+        if code == 0x20:
+            accumulator = struct.unpack_from("<I", data, value)[0]
+        else:
+            holds = {
+                0x15: accumulator == value,
+                0x35: accumulator >= value,
+                0x45: bool(accumulator & value),
+            }
+            at += if_true if holds[code] else if_false
+
+
+ALLOW, KILL, REFUSE = 0x7FFF0000, 0x80000000, 0x00050000
+CALLS = {
+    # machine: AUDIT_ARCH_*, then calls and their verdicts
+    ("x86_64", 0xC000003E): {
+        (0,): ALLOW,  # read
+        (165,): REFUSE | 1,  # mount
+        (56, 0x003D0F00): ALLOW,  # clone, as for a thread
+        (56, 0x10000000): REFUSE | 1,  # clone of a user namespace
+        (435,): REFUSE | 38,  # clone3
+        (16, 0, 0x5401): ALLOW,  # ioctl TCGETS
+        (16, 0, 0x5412): REFUSE | 1,
+        (16, 0, 0x1_0000_5412): REFUSE | 1,  # the kernel reads the low half only
+        (41, 1): ALLOW,  # socket AF_UNIX
+        (41, 40): REFUSE | 97,  # AF_VSOCK
+        (0x40000000,): REFUSE | 1,  # x32
+    },
+    ("aarch64", 0xC00000B7): {
+        (63,): ALLOW,  # read
+        (40,): REFUSE | 1,  # mount
+        (220, 0x003D0F00): ALLOW,
+        (220, 0x10000000): REFUSE | 1,
+        (435,): REFUSE | 38,
+        (29, 0, 0x5401): ALLOW,
+        (29, 0, 0x5412): REFUSE | 1,
+        (198, 2): ALLOW,
+        (198, 40): REFUSE | 97,
+    },
+}
+
+
+@pytest.mark.parametrize(("machine", "audit"), CALLS)
+def test_filter(machine: str, audit: int) -> None:
+    """
+    The filter of each processor decides as it should, and kills calls of another's table.
+    """
+    program = compile_filter(machine)
+    calls = CALLS[machine, audit]
+
+    assert calls == {call: verdict(program, audit, *call) for call in calls}
+    assert verdict(program, 0x40000003, 0) == KILL
 
 
 def test_unknown_processor() -> None:
