@@ -236,6 +236,8 @@ class CellFact(Record, tag="cell"):
     error_message: Text | None = None
     pictures: Count = 0
     """Image outputs of the cell."""
+    other_pictures: Count = 0
+    """Those not drawn by Matplotlib: what they show is not known."""
     warnings: Annotated[list[Text], Meta(max_length=20)] = []
 
 
@@ -282,8 +284,12 @@ class Evidence(Record):
     schema: Literal["nbassay/evidence/1"]
     notebook: Label
     """``sha256:…`` of the submitted file."""
+    key: Label
+    """Digest of all that the run depended on; equal keys need no second run."""
     sandbox: Label
     """Provider that ran it: ``bubblewrap (user)``, ``none``."""
+    is_isolated: bool
+    """False when it ran with no wall around it."""
     attempt: Count
     limits: dict[str, float]
     ending: Ending

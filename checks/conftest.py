@@ -1,0 +1,120 @@
+"""What the checks of the MNIST lab ask about, as fixtures that skip when it never came to be."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from nbassay.authoring import not_reached
+from nbassay.measure import prepared_range
+from nbassay.observed import Candidate, Observed, Sighting, steps_before_first_dense
+from nbassay.pristine import PristineSet
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """One set in the form in which it reached the network, or was last seen without one."""
+
+    name: str
+    sighting: Sighting
+    low: float
+    """Smallest value that reaches the first Dense layer, in its units."""
+    high: float
+    is_float: bool
+    by_layers: bool
+    """Whether layers of the network itself flatten or scale."""
+
+    @property
+    def told(self) -> str:
+        where = {"namespace": "after", "loader": "loaded in"}.get(self.sighting.where, f"given to {self.sighting.where} in")
+        layers = ", by the network's own layers" if self.by_layers else ""
+        return f"{self.name}: {self.low:g} to {self.high:g} ({where} cell {self.sighting.cell + 1}{layers})"
+
+
+@pytest.fixture(scope="session")
+def network(candidate: Candidate | None, observed: Observed) -> Candidate:
+    """The network that is being judged."""
+    if candidate is None:
+        not_reached(f"no network was built: {observed.why_missing()}")
+    assert candidate is not None
+    return candidate
+
+
+@pytest.fixture(scope="session")
+def compiled_network(network: Candidate, observed: Observed) -> Candidate:
+    """The same, compiled or trained: one that can be asked."""
+    if network.state.compiled is None and not network.fits:
+        not_reached(f"the network was never compiled: {observed.why_missing()}")
+    return network
+
+
+@pytest.fixture(scope="session")
+def training(compiled_network: Candidate, observed: Observed) -> Candidate:
+    """The same, trained here."""
+    if not any(fit.epochs_run for fit in compiled_network.fits):
+        not_reached(f"no network was trained here: {observed.why_missing()}")
+    return compiled_network
+
+
+def sightings_for(
+    part: PristineSet, observed: Observed, candidate: Candidate | None
+) -> list[Sighting]:
+    """
+    Where a set could have been prepared, best evidence first.
+
+    What the judged network was given comes first; what merely lay in memory after it, the last
+    float array before the rest, since a preparation goes from whole numbers to floats.
+    """
+    given: list[Sighting] = []
+    fits = {id(fit.data.x) for fit in candidate.fits} if candidate else set()
+    asked = (
+        {id(fact.data.x) for _order, fact in observed.questions(candidate)} if candidate else set()
+    )
+    held = {id(fit.validation.x) for fit in candidate.fits if fit.validation} if candidate else set()
+    lying: list[Sighting] = []
+    for sighting in observed.sightings():
+        array = sighting.array
+        rows_fit = observed.is_part_of(array, part)
+        if part.name == "train":
+            if id(array) in fits and (rows_fit or observed.positions(array) is None):
+                given.append(sighting)
+        elif id(array) in asked | held and (
+            observed.covers(array, part)
+            or (observed.positions(array) is None and array.shape[0] == part.count)
+        ):
+            given.append(sighting)
+        if sighting.where in ("namespace", "loader") and observed.covers(array, part):
+            lying.append(sighting)
+    floats = [sighting for sighting in lying if sighting.array.dtype.startswith("float")]
+    partly = [
+        sighting
+        for sighting in observed.sightings()
+        if id(sighting.array) in asked and observed.is_part_of(sighting.array, part)
+    ]
+    return [*reversed(given), *reversed(floats), *reversed(lying), *reversed(partly)]
+
+
+@pytest.fixture(scope="session")
+def prepared(candidate: Candidate | None, observed: Observed) -> list[Prepared]:
+    """Both sets as they were prepared."""
+    found = []
+    for part in (observed.pristine["train"], observed.pristine["test"]):
+        sightings = sightings_for(part, observed, candidate)
+        if not sightings:
+            not_reached(f"the {part.name} images were never in memory: {observed.why_missing()}")
+        sighting = sightings[0]
+        state = candidate.state if candidate else None
+        reached = prepared_range(sighting.array, state, observed, part)
+        if reached is None:
+            not_reached(f"the values of the {part.name} images could not be read")
+        assert reached is not None
+        steps = steps_before_first_dense(state) if state else []
+        scales = [step for step in steps if step.op != "flatten"]
+        found.append(
+            Prepared(
+                name=f"{part.name} images", sighting=sighting, low=reached[0], high=reached[1],
+                is_float=sighting.array.dtype.startswith(("float", "bfloat")) or bool(scales),
+                by_layers=bool(scales),
+            )
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Grades notebook labs by measuring what the learner's notebook did."""

@@ -1,0 +1,130 @@
+"""
+The pytest plug-in: facts as fixtures, outcomes as records.
+
+By hand: ``pytest checks/ --evidence OUT/learners/ada/evidence``. In a run of a class the engine
+starts pytest itself and hands over all cases at once (`nbassay.checking.session`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nbassay.authoring import Saw
+
+if TYPE_CHECKING:
+    from nbassay.calibration import CalibratedBound
+    from nbassay.checking.case import Case
+    from nbassay.observed import Candidate, Observed
+    from nbassay.pristine import Pristine
+    from nbassay.records import Measurement
+    from nbassay.workshop import Tolerance
+
+CASES = pytest.StashKey[list["Case"]]()
+BOUNDS = pytest.StashKey[Mapping[str, "CalibratedBound"]]()
+SAW = pytest.StashKey[Saw]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("nbassay", "checks of a notebook lab")
+    group.addoption(
+        "--evidence", metavar="DIR", type=Path, default=None,
+        help="evidence folder of a graded run that the checks are asked about",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "assay(id, step, hint): a check of a notebook lab")
+    folder = config.getoption("--evidence")
+    if folder is not None:
+        _read_by_hand(config, folder)
+
+
+def _read_by_hand(config: pytest.Config, folder: Path) -> None:
+    from nbassay.checking.case import cases_of, read_bounds
+    from nbassay.errors import AssayError
+    from nbassay.evidence import read_evidence
+    from nbassay.observed import Observed
+    from nbassay.pristine import read_pristine
+    from nbassay.workshop import find_workshop, read_workshop
+
+    try:
+        start = Path(config.args[0].partition("::")[0]) if config.args else Path.cwd()
+        workshop = read_workshop(find_workshop(start))
+        evidence, blobs = read_evidence(folder)
+        observed = Observed(evidence, blobs, read_pristine(workshop))
+        config.stash[CASES] = cases_of("evidence", observed, workshop)
+        config.stash[BOUNDS] = read_bounds(workshop)
+    except AssayError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "case" in metafunc.fixturenames and metafunc.definition.get_closest_marker("assay"):
+        cases = metafunc.config.stash.get(CASES, [])
+        metafunc.parametrize(
+            "case", cases, ids=[case.name for case in cases], scope="session", indirect=True
+        )
+
+
+@pytest.fixture(scope="session")
+def case(request: pytest.FixtureRequest) -> Case:
+    """The submission and candidate that is being judged."""
+    found: Case = request.param
+    return found
+
+
+@pytest.fixture(scope="session")
+def observed(case: Case) -> Observed:
+    """What the run showed (see `nbassay.observed.Observed`)."""
+    return case.observed
+
+
+@pytest.fixture(scope="session")
+def pristine(case: Case) -> Pristine:
+    """The lab's data as they should be."""
+    return case.observed.pristine
+
+
+@pytest.fixture(scope="session")
+def candidate(case: Case) -> Candidate | None:
+    """The network in the state that is being judged; None when none was seen."""
+    return case.candidate
+
+
+@pytest.fixture(scope="session")
+def measurement(case: Case) -> Measurement | None:
+    """What the grader measured of that network; None when there is none."""
+    return case.measurement
+
+
+@pytest.fixture(scope="session")
+def tolerances(case: Case) -> Mapping[str, Tolerance]:
+    """Tolerances of ``workshop.toml`` by name."""
+    return case.workshop.manifest.tolerances
+
+
+@pytest.fixture(scope="session")
+def bounds(request: pytest.FixtureRequest) -> Mapping[str, CalibratedBound]:
+    """Calibrated bounds by check id."""
+    return request.config.stash[BOUNDS]
+
+
+@pytest.fixture
+def saw(request: pytest.FixtureRequest) -> Iterator[Saw]:
+    """Takes notes of what was found."""
+    notes = request.node.stash[SAW] = Saw()
+    yield notes
+    if request.config.getoption("--evidence") is not None:
+        for note in notes.notes:
+            request.node.add_report_section("call", "saw", note)
+
+
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """A check asks for its case whether it uses a fixture that needs one or not."""
+    for item in items:
+        if item.get_closest_marker("assay") and "case" not in item.fixturenames:
+            raise pytest.UsageError(f"{item.nodeid}: a check asks for at least one fact by fixture")

@@ -1,0 +1,156 @@
+"""Scoring: all cases of a class through one pytest session, outcomes back as records."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbassay.authoring import Saw
+from nbassay.calibration import CalibratedBound
+from nbassay.checking.case import Case
+from nbassay.checking.plugin import BOUNDS, CASES, SAW
+from nbassay.errors import ManifestError
+from nbassay.records import CheckResult
+from nbassay.workshop import Workshop
+
+
+@dataclasses.dataclass
+class Sheet:
+    """Outcomes of one case."""
+
+    checks: list[CheckResult]
+    numbers: dict[str, str]
+
+    @property
+    def score(self) -> float:
+        return sum(check.earned for check in self.checks)
+
+
+class Recorder:
+    """Watches the session and turns reports into check results."""
+
+    def __init__(
+        self, cases: Sequence[Case], bounds: Mapping[str, CalibratedBound], rubric: Mapping[str, float]
+    ) -> None:
+        self._cases = list(cases)
+        self._bounds = bounds
+        self._rubric = rubric
+        self.found: dict[str, dict[str, CheckResult]] = {case.name: {} for case in cases}
+        self.numbers: dict[str, dict[str, str]] = {case.name: {} for case in cases}
+        self.problems: list[str] = []
+        self.check_ids: set[str] = set()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.stash[CASES] = self._cases
+        config.stash[BOUNDS] = self._bounds
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.problems.append(str(report.longrepr))
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item: Any, call: pytest.CallInfo[None]) -> Any:
+        yield
+        mark = item.get_closest_marker("assay")
+        if mark is None or "case" not in item.callspec.params:
+            return
+        name = item.callspec.params["case"].name
+        check_id = mark.kwargs["id"]
+        self.check_ids.add(check_id)
+        if call.when == "teardown" and call.excinfo is None:
+            return
+        if call.when == "setup" and call.excinfo is None:
+            return
+        saw: Saw = item.stash.get(SAW, Saw())
+        outcome, told = _outcome(call.excinfo)
+        points = self._rubric.get(check_id, 0.0)
+        notes = [*saw.notes]
+        if told and told not in notes:
+            notes.append(told)
+        self.numbers[name].update(saw.numbers)
+        self.found[name][check_id] = CheckResult(
+            id=check_id, step=mark.kwargs["step"], outcome=outcome,  # type: ignore[arg-type]
+            points=points, earned=points if outcome == "passed" else 0.0,
+            wanted=_first_paragraph(item.function.__doc__), saw="; ".join(notes),
+            hint=None if outcome == "passed" else mark.kwargs["hint"],
+        )
+
+
+def score_cases(
+    cases: Sequence[Case], workshop: Workshop, bounds: Mapping[str, CalibratedBound]
+) -> list[Sheet]:
+    """
+    Fill in a sheet for every case, in the order given.
+
+    Raises:
+        ManifestError: The checks and the rubric do not name the same ids, or a check file cannot
+            be read.
+    """
+    rubric = workshop.manifest.rubric
+    recorder = Recorder(cases, bounds, rubric)
+    folder = workshop.path(workshop.manifest.checks)
+    told = _run_pytest(folder, recorder)
+    if recorder.problems:
+        raise ManifestError(f"{folder}: the checks cannot be read:\n" + "\n".join(recorder.problems))
+    if recorder.check_ids != set(rubric):
+        raise ManifestError(
+            f"{folder}: checks and rubric differ; without a check: "
+            f"{sorted(set(rubric) - recorder.check_ids)}, not in the rubric: "
+            f"{sorted(recorder.check_ids - set(rubric))}" + (f"\n{told}" if not recorder.check_ids else "")
+        )
+    return [
+        Sheet(
+            checks=[recorder.found[case.name][check_id] for check_id in rubric],
+            numbers=recorder.numbers[case.name],
+        )
+        for case in cases
+    ]
+
+
+def _run_pytest(folder: Path, recorder: Recorder) -> str:
+    """Run the checks in this process; what pytest would print is returned."""
+    if not recorder._cases:
+        return ""
+    printed = io.StringIO()
+    arguments = [
+        str(folder), f"--rootdir={folder}", "-c", os.devnull, "-q", "--tb=no", "--no-header",
+        "--import-mode=importlib", "-p", "no:cacheprovider", "-p", "no:randomly",
+        "-p", "no:xdist", "-p", "no:hypothesispytest", "--disable-warnings",
+    ]
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        pytest.main(arguments, plugins=[recorder])
+    return printed.getvalue()[-4000:]
+
+
+def _outcome(excinfo: pytest.ExceptionInfo[BaseException] | None) -> tuple[str, str]:
+    """Outcome of a check and what its end told."""
+    if excinfo is None:
+        return "passed", ""
+    if excinfo.errisinstance(pytest.skip.Exception):
+        return "not-reached", str(getattr(excinfo.value, "msg", ""))
+    if excinfo.errisinstance(pytest.fail.Exception):
+        return "failed", str(getattr(excinfo.value, "msg", ""))
+    if excinfo.errisinstance(AssertionError):
+        return "failed", _assertion_message(excinfo.value)
+    return "broken", f"the check itself failed: {excinfo.typename}: {excinfo.value}"[:1000]
+
+
+def _assertion_message(error: BaseException) -> str:
+    """The author's own words of ``assert …, "words"``; pytest's explanation is not for learners."""
+    text = str(error)
+    if not text or text.startswith("assert "):
+        return ""
+    return text.split("\nassert ", 1)[0]
+
+
+def _first_paragraph(docstring: str | None) -> str:
+    paragraph = (docstring or "").strip().split("\n\n")[0]
+    return " ".join(paragraph.split())

@@ -1,0 +1,402 @@
+"""
+The command line: arguments in, stages called, exit code out.
+
+Results go to standard output, progress and messages to standard error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+import nbformat
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from nbassay.errors import AssayError, SandboxError, UsageError
+from nbassay.files import owned, write_whole
+from nbassay.pipeline import (
+    ClassRun, Progress, control_submissions, default_jobs, report_class, run_class, score_class,
+    write_run_record,
+)
+from nbassay.records import Results
+from nbassay.sandbox import Sandbox
+from nbassay.sandbox.choose import PROVIDERS, choose
+from nbassay.sandbox.probes import probe
+from nbassay.submissions import Submission, find_submissions
+from nbassay.workshop import Workshop, find_workshop, read_workshop
+
+DONE, BELOW, NO_SANDBOX, NOT_RUN, CONTROL_WRONG, INTERRUPTED = 0, 1, 3, 4, 5, 130
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+WORKSHOP = click.option(
+    "--workshop", "workshop_folder", metavar="DIR", type=click.Path(path_type=Path),
+    help="Folder with a workshop.toml.  [default: the nearest one]",
+)
+OUTPUT = click.option(
+    "-o", "--output", "out", metavar="OUT", type=click.Path(path_type=Path), default=Path("graded"),
+    show_default=True, help="Folder for reports and evidence.",
+)
+JOBS = click.option(
+    "-j", "--jobs", metavar="N", type=click.IntRange(1, 256), help="Boxes at once.  [default: as many as cores]"
+)
+TIMEOUT = click.option(
+    "--timeout", metavar="S", type=click.FloatRange(min=1), help="Seconds a cell.  [default: workshop.toml's]"
+)
+SANDBOX = click.option(
+    "--sandbox", "sandbox_name", metavar="NAME", default="auto", show_default=True,
+    help=f"auto, or one of: {', '.join(PROVIDERS)}.",
+)
+FRESH = click.option("--fresh", "is_fresh", is_flag=True, help="Run again what was run before.")
+QUIET = click.option("-q", "--quiet", "is_quiet", is_flag=True, help="No progress.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a table.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What the commands that run notebooks share."""
+
+    workshop: Workshop
+    out: Path
+    jobs: int
+    sandbox: Sandbox
+    is_fresh: bool
+    progress: Progress
+
+
+class BarProgress:
+    """A bar with the time left, for a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._bar = RichProgress(
+            TextColumn("running notebooks"), BarColumn(), MofNCompleteColumn(),
+            TimeRemainingColumn(), TextColumn("{task.fields[last]}"), console=console, transient=True,
+        )
+
+    def start(self, total: int) -> None:
+        self._bar.start()
+        self._task = self._bar.add_task("", total=total, last="")
+
+    def done(self, name: str, how: str) -> None:
+        self._bar.update(self._task, advance=1, last=f"{name}: {how}")
+        if self._bar.finished:
+            self._bar.stop()
+
+
+class LineProgress:
+    """A plain line a notebook, for a pipe or a log."""
+
+    def start(self, total: int) -> None:
+        self._total, self._done = total, 0
+
+    def done(self, name: str, how: str) -> None:
+        self._done += 1
+        click.echo(f"[{self._done}/{self._total}] {name}: {how}", err=True)
+
+
+class NoProgress:
+    """Says nothing."""
+
+    def start(self, total: int) -> None: ...
+
+    def done(self, name: str, how: str) -> None: ...
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="nbassay")
+def cli() -> None:
+    """Grade notebook labs by measuring what the learner's notebook did."""
+    if not __debug__:
+        raise UsageError("python -O switches assertions off, and the checks are assertions: run without -O")
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@OUTPUT
+@WORKSHOP
+@JOBS
+@TIMEOUT
+@SANDBOX
+@FRESH
+@click.option("--fail-under", metavar="MARK", type=float, help="Exit 1 if a mark is below this.")
+@QUIET
+@JSON
+def grade(
+    paths: tuple[Path, ...], out: Path, workshop_folder: Path | None, jobs: int | None,
+    timeout: float | None, sandbox_name: str, is_fresh: bool, fail_under: float | None,
+    is_quiet: bool, as_json: bool,
+) -> int:
+    """
+    Run, score and report a class.
+
+    PATHS are folders of notebooks (one file a learner, or one folder a learner), single notebooks,
+    or zip archives of a learning platform.
+    """
+    workshop = _workshop(workshop_folder, timeout)
+    submissions = find_submissions(paths)
+    options = RunOptions(
+        workshop=workshop, out=out, jobs=jobs or default_jobs(), sandbox=choose(sandbox_name),
+        is_fresh=is_fresh, progress=_progress(is_quiet),
+    )
+    with owned(out):
+        _run(options, submissions)
+        score_class(out, workshop=workshop)
+        results = report_class(out, workshop=workshop)
+    _print_class(results, as_json)
+    click.echo(f"Class page: {out / 'index.html'}", err=True)
+    click.echo(f"Reports:    {out / 'learners'}/*/report.html", err=True)
+    return _exit_code(results, fail_under)
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@OUTPUT
+@WORKSHOP
+@JOBS
+@TIMEOUT
+@SANDBOX
+@FRESH
+@QUIET
+def run(
+    paths: tuple[Path, ...], out: Path, workshop_folder: Path | None, jobs: int | None,
+    timeout: float | None, sandbox_name: str, is_fresh: bool, is_quiet: bool,
+) -> int:
+    """Run notebooks and keep their evidence; `score` and `report` go on from it."""
+    options = RunOptions(
+        workshop=_workshop(workshop_folder, timeout), out=out, jobs=jobs or default_jobs(),
+        sandbox=choose(sandbox_name), is_fresh=is_fresh, progress=_progress(is_quiet),
+    )
+    submissions = find_submissions(paths)
+    with owned(out):
+        _run(options, submissions)
+    return DONE
+
+
+@cli.command()
+@click.argument("out", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@WORKSHOP
+@JSON
+def score(out: Path, workshop_folder: Path | None, as_json: bool) -> int:
+    """Score the evidence in OUT again; no notebook is run."""
+    with owned(out):
+        results = score_class(out, workshop=_workshop(workshop_folder))
+    _print_class(results, as_json)
+    return _exit_code(results, None)
+
+
+@cli.command()
+@click.argument("out", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@WORKSHOP
+def report(out: Path, workshop_folder: Path | None) -> int:
+    """Render the reports in OUT again from its results.json."""
+    with owned(out):
+        results = report_class(out, workshop=_workshop(workshop_folder))
+    click.echo(out / "index.html")
+    return _exit_code(results, None)
+
+
+@cli.command()
+@click.argument("notebook", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "-o", "--output", "out", metavar="OUT", type=click.Path(path_type=Path), default=Path("checked"),
+    show_default=True, help="Folder for the report.",
+)
+@WORKSHOP
+@TIMEOUT
+@SANDBOX
+@FRESH
+@QUIET
+@JSON
+def check(
+    notebook: Path, out: Path, workshop_folder: Path | None, timeout: float | None,
+    sandbox_name: str, is_fresh: bool, is_quiet: bool, as_json: bool,
+) -> int:
+    """
+    Check your own notebook: a short summary here, and a report to open.
+
+    Without a sandbox on this machine your notebook runs with your own rights, as it does in
+    Jupyter, and the result says so.
+    """
+    from nbassay.reporting.terminal import print_check
+
+    workshop = _workshop(workshop_folder, timeout)
+    try:
+        sandbox = choose(sandbox_name)
+    except SandboxError:
+        if sandbox_name != "auto":
+            raise
+        click.echo("No sandbox on this machine: your notebook runs with your own rights.", err=True)
+        sandbox = choose("none")
+    submissions = find_submissions([notebook])
+    reference = next(
+        control for control in workshop.manifest.controls
+        if control.notebook == workshop.manifest.reference
+    )
+    with owned(out):
+        learners = [item.learner for item in submissions]
+        write_run_record(
+            out, workshop=workshop, sandbox=sandbox, probes=[], learners=learners, class_run=None
+        )
+        run_class(
+            submissions, workshop=workshop, sandbox=sandbox, out=out, jobs=default_jobs(),
+            progress=_progress(is_quiet), is_fresh=is_fresh,
+            controls=[
+                item for item in control_submissions(workshop)
+                if item.file == Path(reference.notebook).name
+            ][:1],
+        )
+        score_class(out, workshop=workshop)
+        results = report_class(out, workshop=workshop)
+    mine = results.submissions[0]
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(mine)).decode())
+    else:
+        print_check(mine, report=out / "learners" / mine.learner / "report.html", console=Console())
+    code = _exit_code(results, None)
+    return code or (BELOW if mine.score is None or mine.score < mine.max_score else DONE)
+
+
+@cli.command()
+@WORKSHOP
+@SANDBOX
+@JSON
+def doctor(workshop_folder: Path | None, sandbox_name: str, as_json: bool) -> int:
+    """Show what this machine offers: sandbox and its walls, versions, lab data."""
+    from nbassay.doctor import examine, print_findings
+
+    findings = examine(workshop_folder, sandbox_name)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(findings)).decode())
+    else:
+        print_findings(findings, Console())
+    if not findings.sandbox_holds:
+        return NO_SANDBOX
+    return 2 if findings.problems else DONE
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@WORKSHOP
+def data(folder: Path, workshop_folder: Path | None) -> int:
+    """Unpack the lab's data files into FOLDER."""
+    from nbassay.pristine import unpack_data
+
+    for path in unpack_data(_workshop(workshop_folder), folder):
+        click.echo(path)
+    return DONE
+
+
+@cli.group()
+def lab() -> None:
+    """Work with the lab's page."""
+
+
+@lab.command("to-notebook")
+@click.argument("page", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "-o", "--output", "target", metavar="NOTEBOOK", required=True, type=click.Path(path_type=Path),
+    help="Notebook to write.",
+)
+def to_notebook(page: Path, target: Path) -> int:
+    """Write the cells that a learner would paste from PAGE as a notebook."""
+    from nbassay import labpage
+
+    try:
+        text = page.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{page}: expected UTF-8 text, found byte 0x{error.object[error.start]:02x} at {error.start}") from None
+    notebook = labpage.to_notebook(labpage.read_page(text))
+    write_whole(target, nbformat.writes(notebook) + "\n")
+    click.echo(target)
+    return DONE
+
+
+def main() -> None:
+    """Run the command line; the only place that turns an error into an exit code."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except AssayError as error:
+        click.echo(f"nbassay: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("nbassay: interrupted; what is done stays done, the same command goes on from there", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(1)
+    sys.exit(code or DONE)
+
+
+def _workshop(folder: Path | None, timeout: float | None = None) -> Workshop:
+    workshop = read_workshop(folder or find_workshop(Path.cwd()))
+    if timeout is None:
+        return workshop
+    limits = msgspec.structs.replace(workshop.manifest.limits, cell_s=timeout)
+    return Workshop(workshop.folder, msgspec.structs.replace(workshop.manifest, limits=limits))
+
+
+def _run(options: RunOptions, submissions: list[Submission]) -> ClassRun:
+    """Prove the walls, then run the class behind them."""
+    if not options.sandbox.is_isolated:
+        click.echo("nbassay: running WITHOUT a sandbox, as asked; every result is marked", err=True)
+        probes = []
+    else:
+        probes = probe(options.sandbox)
+        open_walls = [result for result in probes if not result.holds]
+        if open_walls:
+            raise SandboxError(
+                f"the sandbox {options.sandbox.mode} does not hold: "
+                + "; ".join(f"{result.name} ({result.detail})" for result in open_walls)
+            )
+    told: list[dict[str, object]] = [dataclasses.asdict(result) for result in probes]
+
+    def record(class_run: ClassRun | None) -> None:
+        write_run_record(
+            options.out, workshop=options.workshop, sandbox=options.sandbox, probes=told,
+            learners=[item.learner for item in submissions], class_run=class_run,
+        )
+
+    record(None)
+    class_run = run_class(
+        submissions, workshop=options.workshop, sandbox=options.sandbox, out=options.out,
+        jobs=options.jobs, progress=options.progress, is_fresh=options.is_fresh,
+    )
+    record(class_run)
+    return class_run
+
+
+def _progress(is_quiet: bool) -> Progress:
+    console = Console(stderr=True)
+    if is_quiet:
+        return NoProgress()
+    return BarProgress(console) if console.is_terminal else LineProgress()
+
+
+def _print_class(results: Results, as_json: bool) -> None:
+    from nbassay.reporting.terminal import print_class
+
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(results)).decode())
+    else:
+        print_class(results, console=Console())
+
+
+def _exit_code(results: Results, fail_under: float | None) -> int:
+    """The highest that applies."""
+    if any(not control.as_expected for control in results.controls):
+        return CONTROL_WRONG
+    if any(one.status == "not-run" for one in results.submissions):
+        return NOT_RUN
+    if fail_under is not None and any((one.score or 0) < fail_under for one in results.submissions):
+        return BELOW
+    return DONE
+

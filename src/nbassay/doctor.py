@@ -1,0 +1,117 @@
+"""``nbassay doctor``: what this machine offers, found by trying it."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nbassay.errors import AssayError, SandboxError
+from nbassay.pristine import read_pristine
+from nbassay.records import Record
+from nbassay.sandbox.choose import choose
+from nbassay.sandbox.probes import probe
+from nbassay.workshop import find_workshop, read_workshop
+
+PACKAGES = ("nbassay", "tensorflow", "keras", "numpy", "nbclient", "ipykernel", "pytest")
+
+
+class Wall(Record):
+    """One attempt to get out of the box."""
+
+    name: str
+    holds: bool
+    detail: str
+
+
+class Findings(Record):
+    """All that was found."""
+
+    machine: str
+    python: str
+    packages: dict[str, str]
+    """Name → version, ``not installed`` where it is not."""
+    sandbox: str
+    sandbox_holds: bool
+    walls: list[Wall]
+    workshop: str
+    data: dict[str, str]
+    """Set → what it holds."""
+    problems: list[str]
+
+
+def examine(workshop_folder: Path | None, sandbox_name: str) -> Findings:
+    """Try everything; a problem is a finding, never an exception."""
+    problems: list[str] = []
+    walls: list[Wall] = []
+    sandbox_told, holds = "none usable", False
+    try:
+        sandbox = choose(sandbox_name)
+        sandbox_told = sandbox.mode
+        if sandbox.is_isolated:
+            walls = [
+                Wall(name=result.name, holds=result.holds, detail=result.detail)
+                for result in probe(sandbox)
+            ]
+            holds = all(wall.holds for wall in walls)
+        else:
+            problems.append("the provider none has no walls; grade only takes it when asked by name")
+    except SandboxError as error:
+        problems.append(str(error))
+    workshop_told, data = "none found", {}
+    try:
+        workshop = read_workshop(workshop_folder or find_workshop(Path.cwd()))
+        workshop_told = f"{workshop.manifest.title} ({workshop.folder})"
+        data = {
+            name: f"{part.count:,} rows of {part.width} values, digests match"
+            for name, part in read_pristine(workshop).sets.items()
+        }
+        for package in workshop.manifest.packages:
+            if _version(package) == "not installed":
+                problems.append(
+                    f"{package} is not installed here, and the workshop's notebooks import it: "
+                    "pip install 'nbassay[tensorflow]'"
+                )
+    except AssayError as error:
+        problems.append(str(error))
+    return Findings(
+        machine=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        packages={name: _version(name) for name in PACKAGES},
+        sandbox=sandbox_told, sandbox_holds=holds, walls=walls, workshop=workshop_told, data=data,
+        problems=problems,
+    )
+
+
+def print_findings(findings: Findings, console: Console) -> None:
+    """Print what a person wants to know, problems last."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("machine", Text(f"{findings.machine}, Python {findings.python}"))
+    for name, version in findings.packages.items():
+        facts.add_row(name, Text(version))
+    facts.add_row("workshop", Text(findings.workshop))
+    for name, told in findings.data.items():
+        facts.add_row(f"data, {name}", Text(told))
+    facts.add_row("sandbox", Text(findings.sandbox))
+    console.print(facts)
+    if findings.walls:
+        walls = Table("attempt from inside", "", "what happened", box=None, padding=(0, 2))
+        for wall in findings.walls:
+            state = Text("holds", "green") if wall.holds else Text("OPEN", "bold red")
+            walls.add_row(Text(wall.name), state, Text(wall.detail))
+        console.print(walls)
+    for problem in findings.problems:
+        console.print(Text(f"problem: {problem}", "yellow"))
+    if not findings.problems and findings.sandbox_holds:
+        console.print(Text("Ready to grade.", "green"))
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,75 @@
+"""Files that appear whole or not at all, and an output folder that one run owns at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from nbassay.errors import OutputError
+
+MARK = "run.json"
+"""A folder that holds it, or nothing at all, is ours to write into."""
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """
+    Write a file so that nobody ever sees half of it.
+
+    Args:
+        path: The file; its folder is made if it is missing.
+        content: Its content; line ends are kept as they are.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        beside = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            beside.chmod(0o644)
+            beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def owned(out: Path) -> Iterator[None]:
+    """
+    Own an output folder while the block runs.
+
+    Raises:
+        OutputError: It holds something else than a graded class, another run owns it, or it
+            cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        strangers = [entry.name for entry in out.iterdir() if not entry.name.startswith(".")]
+        if strangers and MARK not in strangers:
+            raise OutputError(
+                f"{out}: holds other files ({', '.join(sorted(strangers)[:3])}) and is no graded "
+                "class; nothing was written: give another folder with -o"
+            )
+        lock = os.open(out / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be used as output: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise OutputError(
+                f"{out}: another run writes into this folder; wait for it or give another with -o"
+            ) from None
+        yield
+    finally:
+        os.close(lock)

@@ -1,0 +1,382 @@
+"""
+Facts of arrays: shape, range, and what their rows are.
+
+A row is recognised by a keyed digest over its values brought back to whole levels (pixels 0..255),
+so float16 to float64, ``/ 255`` and ``* (1/255)``, any order and any batch give the same digests.
+The probe does not know which digests are right; the host does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from nbassay.inside.channel import Channel
+from nbassay.records import Array, Data, Labels, Number, Rows
+
+LARGEST_RESIDUAL = 0.25
+"""Fraction of a level: float16 pixels scaled to 0..1 stay below 0.13, other data lie anywhere."""
+MOST_BYTES = 2 << 30
+"""Larger arrays are told by shape and dtype only."""
+MOST_CLASSES = 1000
+CHUNK_ROWS = 4096
+SAMPLE_ROWS = 64
+SAMPLE_VALUES = 16384
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recognition:
+    """What the workshop's rows look like; says nothing of which rows there are."""
+
+    nonce: bytes
+    """Key of the row digests, 32 bytes, drawn for this run."""
+    widths: tuple[int, ...]
+    """Values in a row of each of the workshop's sets: (784,)."""
+    levels: int
+    """Largest level: 255 for 8-bit pixels."""
+
+
+def number(value: Any) -> Number:
+    """A float that JSON can hold."""
+    as_float = float(value)
+    if math.isfinite(as_float):
+        return as_float
+    if math.isnan(as_float):
+        return "nan"
+    return "inf" if as_float > 0 else "-inf"
+
+
+def as_numpy(value: Any) -> np.ndarray | None:
+    """*value* as a NumPy array if it holds numbers, without calling a learner's methods."""
+    if type(value) is np.ndarray:
+        array = value
+    elif isinstance(value, np.ndarray):  # a subclass may lie; look at the memory itself
+        array = np.ndarray.view(value, np.ndarray)
+    else:
+        module = type(value).__module__ or ""
+        root = module.partition(".")[0]
+        if root in ("tensorflow", "jaxlib", "torch") and hasattr(value, "numpy"):
+            array = value.numpy()
+        elif root == "pandas" and hasattr(value, "to_numpy"):
+            array = value.to_numpy()
+        elif root == "keras" and hasattr(value, "numpy"):
+            array = value.numpy()
+        else:
+            return None
+    if type(array) is not np.ndarray or array.dtype.kind not in "buif":
+        return None
+    return array
+
+
+def as_array_like(value: Any) -> np.ndarray | None:
+    """Like `as_numpy`, and lists of numbers too, as ``fit`` takes them."""
+    array = as_numpy(value)
+    if array is None and isinstance(value, (list, tuple)) and value:
+        try:
+            converted = np.asarray(value)
+        except (ValueError, TypeError):
+            return None
+        return as_numpy(converted)
+    return array
+
+
+class Reader:
+    """Turns arrays into facts; remembers what it has read, since arrays are seen again and again."""
+
+    def __init__(self, recognition: Recognition, channel: Channel) -> None:
+        self._recognition = recognition
+        self._channel = channel
+        self._scales: list[tuple[float, float]] = []
+        self._known: dict[tuple[Any, ...], Array] = {}
+        self._looks: set[tuple[Any, ...]] = set()
+
+    def is_new(self, array: np.ndarray) -> bool:
+        """
+        Whether *array* was not looked at yet, by where it lies and a sample of its values.
+
+        Cheap enough for every array after every cell; `read` looks at every byte.
+        """
+        flat = array.ravel() if array.flags.c_contiguous else array.flat
+        sample = np.ascontiguousarray(flat[:: max(1, array.size // SAMPLE_VALUES)])
+        address = array.__array_interface__["data"][0]
+        look = (address, array.shape, array.strides, array.dtype.str, zlib.crc32(sample.view(np.uint8).data))
+        if look in self._looks:
+            return False
+        self._looks.add(look)
+        return True
+
+    def read(self, array: np.ndarray, name: str | None = None) -> Array:
+        """The facts of one array, its rows and labels among them."""
+        key = (array.shape, array.dtype.str, _checksum(array))
+        known = self._known.get(key)
+        if known is None:
+            known = self._read(array)
+            self._known[key] = known
+        return Array(
+            shape=known.shape, dtype=known.dtype, low=known.low, high=known.high,
+            name=name[:200] if name else None, rows=known.rows, labels=known.labels,
+        )
+
+    def _read(self, array: np.ndarray) -> Array:
+        shape, dtype = list(array.shape), array.dtype.name
+        if array.size == 0 or array.nbytes > MOST_BYTES:
+            return Array(shape=shape, dtype=dtype, low=None, high=None)
+        low, high = _range(array)
+        return Array(
+            shape=shape, dtype=dtype, low=low, high=high,
+            rows=self._rows(array), labels=self._labels(array),
+        )
+
+    def _rows(self, array: np.ndarray) -> Rows | None:
+        table = self.as_table(array)
+        if table is None:
+            return None
+        found = self.digest(table)
+        if found is None:
+            return None
+        digests, scale, offset, residual = found
+        return Rows(
+            width=table.shape[1], count=len(digests), scale=scale, offset=offset,
+            residual=residual, digests=self._channel.blob(digests),
+        )
+
+    def _labels(self, array: np.ndarray) -> Labels | None:
+        read = read_labels(array)
+        if read is None:
+            return None
+        form, classes, values = read
+        return Labels(form=form, classes=classes, values=self._channel.blob(values))  # type: ignore[arg-type]
+
+    def as_table(self, array: np.ndarray) -> np.ndarray | None:
+        """Rows × values if *array* may hold rows of the workshop's sets."""
+        if array.ndim == 0 or array.size == 0:
+            return None
+        width = math.prod(array.shape[1:])
+        if array.ndim > 1 and width in self._recognition.widths:
+            return array.reshape(array.shape[0], width)
+        if array.size in self._recognition.widths:
+            return array.reshape(1, array.size)
+        return None
+
+    def digest(self, table: np.ndarray) -> tuple[np.ndarray, float, float, float] | None:
+        """
+        Keyed digests of the rows of *table*.
+
+        Returns:
+            Digests (uint64, one a row), scale, offset, residual (see `Rows`); None when the
+            values are no whole levels under any scale that is tried.
+        """
+        step = max(1, len(table) // SAMPLE_ROWS)
+        sample = table[::step][:SAMPLE_ROWS]
+        for scale, offset in self._candidates(table):
+            if _to_levels(sample, scale, offset, self._recognition.levels) is None:
+                continue
+            digests = np.empty(len(table), np.uint64)
+            residual = 0.0
+            for start in range(0, len(table), CHUNK_ROWS):
+                chunk = _to_levels(
+                    table[start : start + CHUNK_ROWS], scale, offset, self._recognition.levels
+                )
+                if chunk is None:
+                    break
+                residual = max(residual, chunk[1])
+                digests[start : start + CHUNK_ROWS] = row_digests(
+                    chunk[0], self._recognition.nonce
+                )
+            else:
+                if (scale, offset) not in self._scales and len(self._scales) < 8:
+                    self._scales.append((scale, offset))
+                return digests, scale, offset, residual
+        return None
+
+    def _candidates(self, table: np.ndarray) -> Iterator[tuple[float, float]]:
+        """Scale and offset to try, likeliest first: few rows may lack the extreme levels."""
+        low, high = float(table.min()), float(table.max())
+        levels = self._recognition.levels
+        from_range = ((high - low) / levels, low)
+        tried: list[tuple[float, float]] = []
+        if table.dtype.kind in "bui":
+            tried.append((1.0, 0.0))
+        if len(table) >= 100 and high > low:
+            tried.append(from_range)
+        tried += self._scales
+        tried += [(1.0, 0.0), (1 / levels, 0.0), (2 / levels, -1.0), (-1.0, float(levels)),
+                  (-1 / levels, 1.0)]
+        if high > low:
+            tried.append(from_range)
+        for candidate in dict.fromkeys(tried):
+            if all(math.isfinite(part) for part in candidate) and candidate[0] != 0:
+                yield candidate
+
+
+def read_labels(array: np.ndarray) -> tuple[str, int, np.ndarray] | None:
+    """Form, classes and values (int64) of *array* if it may hold class labels."""
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array.reshape(-1)
+    if array.ndim == 1 and len(array) and array.dtype.kind in "uif":
+        if not np.isfinite(array).all() or (array != np.floor(array)).any():
+            return None
+        if array.min() < 0 or array.max() >= MOST_CLASSES:
+            return None
+        values = array.astype(np.int64)
+        return "integer", int(values.max()) + 1, values
+    if array.ndim == 2 and len(array) and 1 < array.shape[1] <= MOST_CLASSES:
+        hits = array == 1
+        if not (hits.sum(axis=1) == 1).all() or (array[~hits] != 0).any():
+            return None
+        return "one-hot", int(array.shape[1]), hits.argmax(axis=1).astype(np.int64)
+    return None
+
+
+def row_digests(levels: np.ndarray, nonce: bytes) -> np.ndarray:
+    """BLAKE2b of each row, keyed with *nonce*: uint8 or uint16 (n, width) → uint64 (n,)."""
+    width = levels.shape[1] * levels.itemsize
+    raw = np.ascontiguousarray(levels).tobytes()
+    blake2b = hashlib.blake2b
+    joined = b"".join(
+        blake2b(raw[start : start + width], digest_size=8, key=nonce).digest()
+        for start in range(0, len(raw), width)
+    )
+    return np.frombuffer(joined, dtype="<u8").astype(np.uint64)
+
+
+class Stream:
+    """Rows and labels that pass by in batches; distinct pairs are kept in the order first seen."""
+
+    def __init__(self, reader: Reader, channel: Channel) -> None:
+        self._reader = reader
+        self._channel = channel
+        self._pairs: dict[tuple[int, int], None] = {}
+        self._count = 0
+        self._shape: tuple[int, ...] = ()
+        self._dtype = ""
+        self._label_dtype = ""
+        self._label_form: str | None = None
+        self._classes = 0
+        self._low, self._high = math.inf, -math.inf
+        self._scale: tuple[float, float] | None = None
+        self._residual = 0.0
+        self._are_rows = True
+        self._width = 0
+
+    def add(self, x: Any, y: Any = None) -> None:
+        """Take one batch: what a data adapter yields, before the network sees it."""
+        images = as_array_like(x)
+        if images is None or images.ndim == 0 or images.size == 0:
+            return
+        self._shape, self._dtype = images.shape[1:], images.dtype.name
+        self._low = min(self._low, float(images.min()))
+        self._high = max(self._high, float(images.max()))
+        labels = None
+        given = None if y is None else as_array_like(y)
+        if given is not None:
+            read = read_labels(given)
+            if read is not None and len(read[2]) == len(images):
+                self._label_form, labels = read[0], read[2]
+                self._classes = max(self._classes, read[1])
+                self._label_dtype = given.dtype.name
+        table = self._reader.as_table(images)
+        found = None if table is None else self._reader.digest(table)
+        if table is None or found is None:
+            self._are_rows = False
+            self._count += len(images)
+            return
+        digests, scale, offset, residual = found
+        self._width = table.shape[1]
+        self._scale = (scale, offset)
+        self._residual = max(self._residual, residual)
+        self._count += len(digests)
+        classes = [-1] * len(digests) if labels is None else labels.tolist()
+        self._pairs.update(dict.fromkeys(zip(digests.tolist(), classes, strict=False)))
+
+    def data(self, kind: str) -> Data:
+        """The facts of all batches together."""
+        if not self._count:
+            return Data(kind=kind, x=None)  # type: ignore[arg-type]
+        rows = labels = None
+        if self._are_rows and self._scale is not None:
+            digests = np.array([pair[0] for pair in self._pairs], np.uint64)
+            rows = Rows(
+                width=self._width, count=self._count, scale=self._scale[0], offset=self._scale[1],
+                residual=self._residual, digests=self._channel.blob(digests),
+            )
+            if self._label_form is not None:
+                values = np.array([pair[1] for pair in self._pairs], np.int64)
+                labels = Labels(
+                    form=self._label_form,  # type: ignore[arg-type]
+                    classes=self._classes, values=self._channel.blob(values),
+                )
+        shown = len(self._pairs) if rows is not None else self._count
+        x = Array(
+            shape=[shown, *self._shape], dtype=self._dtype, low=number(self._low),
+            high=number(self._high), rows=rows,
+        )
+        y = None
+        if labels is not None:
+            y = Array(
+                shape=[shown] if labels.form == "integer" else [shown, labels.classes],
+                dtype=self._label_dtype, low=0.0, high=float(max(labels.classes - 1, 0)),
+                labels=labels,
+            )
+        return Data(kind=kind, x=x, y=y)  # type: ignore[arg-type]
+
+
+def find_arrays(namespace: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, np.ndarray]]:
+    """Arrays among a notebook's names, inside containers and simple objects too, two deep."""
+    for name, value in namespace:
+        yield from _find(name, value, depth=0)
+
+
+def _find(name: str, value: Any, depth: int) -> Iterator[tuple[str, np.ndarray]]:
+    array = as_numpy(value)
+    if array is not None:
+        if array.ndim:
+            yield name, array
+    elif depth < 2 and type(value) in (list, tuple) and len(value) <= 50:
+        for position, item in enumerate(value):
+            yield from _find(f"{name}[{position}]", item, depth + 1)
+    elif depth < 2 and type(value) is dict and len(value) <= 50:
+        for key, item in list(value.items()):
+            label = key if type(key) is str else type(key).__name__
+            yield from _find(f"{name}[{label[:40]}]", item, depth + 1)
+    elif depth < 2 and type(value).__module__ == "__main__" and not isinstance(value, type):
+        for attribute, item in list(getattr(value, "__dict__", {}).items())[:50]:
+            yield from _find(f"{name}.{attribute}", item, depth + 1)
+
+
+def _to_levels(
+    table: np.ndarray, scale: float, offset: float, levels: int
+) -> tuple[np.ndarray, float] | None:
+    """Whole levels of *table* and the residual; None when it is too large or out of range."""
+    kind = np.uint8 if levels < 256 else np.uint16
+    if table.dtype.kind in "bu" and scale == 1.0 and offset == 0.0:
+        return (table.astype(kind), 0.0) if int(table.max()) <= levels else None
+    exact = table.astype(np.float32 if table.dtype.itemsize <= 4 else np.float64)
+    exact = (exact - offset) / scale if offset else exact / scale
+    rounded = np.rint(exact)
+    with np.errstate(invalid="ignore"):
+        residual = float(np.abs(exact - rounded).max())
+    if not residual <= LARGEST_RESIDUAL or rounded.min() < 0 or rounded.max() > levels:
+        return None
+    return rounded.astype(kind), residual
+
+
+def _range(array: np.ndarray) -> tuple[Number, Number]:
+    return number(array.min()), number(array.max())
+
+
+def _checksum(array: np.ndarray) -> int:
+    """CRC of all bytes; chunks, so that a view needs no whole copy."""
+    if array.ndim == 0 or array.flags.c_contiguous:
+        return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data) if array.size else 0
+    crc = 0
+    rows = max(1, (16 << 20) // max(1, array.nbytes // max(1, len(array))))
+    for start in range(0, len(array), rows):
+        crc = zlib.crc32(np.ascontiguousarray(array[start : start + rows]).view(np.uint8).data, crc)
+    return crc

@@ -1,0 +1,249 @@
+"""
+Runs one notebook inside the box and sends what happened through the pipe.
+
+Started as ``python -m nbassay.inside.executor``; the job comes on standard input. Cells are run
+to the end past errors, as a person would go on. The kernel cannot reach the pipe; it appends its
+facts to a file, which is relayed after every cell, so that what was seen counts even if the next
+cell takes the box down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import secrets
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import nbformat
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import DeadKernelError
+
+from nbassay.inside.channel import CELL, FACT, frame
+from nbassay.inside.kernel import ProbeSettings
+from nbassay.records import CellFact
+
+PR_SET_DUMPABLE = 4
+ANSWER_S = 15.0
+"""Seconds a kernel gets to answer after an interrupt, before it is given up."""
+RELAY_BYTES = 1 << 20
+MOST_WARNINGS = 20
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the host sends on standard input."""
+
+    notebook: dict[str, Any]
+    """nbformat 4, outputs removed."""
+    cell_s: float
+    output_bytes: int
+    facts_bytes: int
+    nonce: str
+    widths: list[int]
+    levels: int
+    seed: int
+    packages: list[str]
+    scratch: str
+    """Folder for sockets and the facts file."""
+
+
+class CellReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Outputs of one cell, for executed.ipynb; the host cleans them before it writes any."""
+
+    index: int
+    outputs: list[dict[str, Any]]
+
+
+class BoundedClient(NotebookClient):  # type: ignore[misc]
+    """Keeps outputs within a budget for the whole notebook."""
+
+    left_bytes = 4 << 20
+    was_cut = False
+
+    def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
+        """Drop outputs beyond the budget, keep the messages that say how a cell ended."""
+        if msg["msg_type"] in ("stream", "display_data", "execute_result", "update_display_data"):
+            size = len(msgspec.json.encode(msg["content"], enc_hook=str))
+            self.left_bytes -= size
+            if self.left_bytes < 0:
+                self.was_cut = True
+                return None
+        return super().process_message(msg, cell, cell_index)
+
+
+class Specs(KernelSpecManager):  # type: ignore[misc]
+    """One kernel, whatever the notebook names."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        return KernelSpec(
+            argv=[sys.executable, "-I", "-m", "nbassay.inside.kernel", "-f", "{connection_file}"],
+            display_name="nbassay", language="python",
+        )
+
+
+class Relay:
+    """Passes on the kernel's frames; looks at lengths only."""
+
+    def __init__(self, source: int, pipe: int) -> None:
+        self._source = source
+        self._pipe = pipe
+        self._waiting = b""
+
+    def send(self, kind: bytes, payload: bytes) -> None:
+        """Send a frame of the executor's own."""
+        _write_all(self._pipe, frame(kind, payload))
+
+    def pass_on(self) -> None:
+        """Send every whole frame that the kernel wrote since the last call."""
+        while chunk := os.read(self._source, RELAY_BYTES):
+            self._waiting += chunk
+            done = 0
+            while len(self._waiting) - done >= 12:
+                length = int.from_bytes(self._waiting[done + 4 : done + 12], "big")
+                if length > 64 << 20:
+                    self._waiting = b""  # the kernel wrote nonsense; what follows cannot be framed
+                    done = 0
+                    os.lseek(self._source, 0, os.SEEK_END)
+                    break
+                if len(self._waiting) - done < 12 + length:
+                    break
+                done += 12 + length
+            if done:
+                _write_all(self._pipe, self._waiting[:done])
+                self._waiting = self._waiting[done:]
+
+
+async def run(job: Job, pipe: int) -> None:
+    """Run every code cell of the job's notebook and report each."""
+    notebook = nbformat.from_dict(job.notebook)
+    scratch = Path(job.scratch)
+    cells = [
+        index
+        for index, cell in enumerate(notebook.cells)
+        if cell.cell_type == "code" and cell.source.strip()
+    ]
+    facts = Path(tempfile.mkstemp(dir=scratch, prefix="facts-")[1])
+    settings = ProbeSettings(
+        nonce=job.nonce, widths=job.widths, levels=job.levels, seed=job.seed, facts=str(facts),
+        budget_bytes=job.facts_bytes, cells=cells, packages=job.packages,
+    )
+    told = scratch / f"probe-{secrets.token_hex(8)}.json"
+    told.write_bytes(msgspec.json.encode(settings))
+    relay = Relay(os.open(facts, os.O_RDONLY | os.O_CLOEXEC), pipe)
+
+    manager = AsyncKernelManager(
+        kernel_name="nbassay", kernel_spec_manager=Specs(), transport="ipc",
+        ip=str(scratch / "s"), connection_file=str(scratch / "k.json"),
+    )
+    client = BoundedClient(
+        notebook, km=manager, timeout=int(job.cell_s), interrupt_on_timeout=True,
+        error_on_timeout={"ename": "CellTimeout", "evalue": f"the cell ran longer than {job.cell_s:g} seconds", "traceback": []},
+        allow_errors=True, record_timing=False, store_widget_state=False,
+    )
+    client.left_bytes = job.output_bytes
+    environment = {**os.environ, "NBASSAY_PROBE": str(told)}
+    environment.pop("NBASSAY_FD", None)
+    left = list(cells)
+    try:
+        async with client.async_setup_kernel(env=environment):
+            while left:
+                index = left.pop(0)
+                goes_on = await _run_cell(client, notebook.cells[index], index, relay)
+                relay.pass_on()
+                if not goes_on:
+                    await manager.shutdown_kernel(now=True)
+                    break
+    except DeadKernelError:
+        pass
+    relay.pass_on()
+    for index in left:
+        relay.send(FACT, msgspec.json.encode(CellFact(index=index, status="not-run", seconds=0.0)))
+
+
+async def _run_cell(client: BoundedClient, cell: Any, index: int, relay: Relay) -> bool:
+    """Run one cell and report it; False when the kernel cannot go on."""
+    started = time.monotonic()
+    goes_on = True
+    problem: tuple[str, str] | None = None
+    try:
+        await client.async_execute_cell(cell, index)
+    except DeadKernelError:
+        goes_on = False
+        problem = ("KernelDied", "the kernel ended while this cell ran")
+    seconds = round(time.monotonic() - started, 3)
+    errors = [output for output in cell.outputs if output.output_type == "error"]
+    if problem is None and errors:
+        problem = (str(errors[-1].get("ename", "")), str(errors[-1].get("evalue", "")))
+    timed_out = seconds >= client.timeout and goes_on
+    status = "timeout" if timed_out else "error" if problem else "ok"
+    if timed_out:
+        problem = ("CellTimeout", f"the cell ran longer than {client.timeout} seconds")
+        goes_on = await _answers(client)
+    relay.pass_on()
+    shown = [
+        output.data
+        for output in cell.outputs
+        if output.output_type in ("display_data", "execute_result")
+        and any(kind.startswith("image/") for kind in output.get("data", {}))
+    ]
+    figures = [data for data in shown if str(data.get("text/plain", "")).startswith("<Figure size")]
+    fact = CellFact(
+        index=index, status=status, seconds=seconds,  # type: ignore[arg-type]
+        error_name=problem[0][:200] if problem else None,
+        error_message=problem[1][:4000] if problem else None,
+        pictures=len(shown), other_pictures=len(shown) - len(figures), warnings=_warnings(cell),
+    )
+    relay.send(FACT, msgspec.json.encode(fact))
+    report = CellReport(index=index, outputs=[dict(output) for output in cell.outputs])
+    relay.send(CELL, msgspec.json.encode(report, enc_hook=str))
+    return goes_on
+
+
+async def _answers(client: BoundedClient) -> bool:
+    """Whether the kernel answers again after an interrupt."""
+    asked = client.kc.kernel_info()
+    ends = time.monotonic() + ANSWER_S
+    while (left := ends - time.monotonic()) > 0:
+        try:
+            reply = await asyncio.wait_for(client.kc.get_shell_msg(timeout=left), left + 1)
+        except Exception:
+            return False
+        if reply["parent_header"].get("msg_id") == asked:
+            return True
+    return False
+
+
+def _warnings(cell: Any) -> list[str]:
+    """Lines of standard error that name a warning category."""
+    found = []
+    for output in cell.outputs:
+        if output.output_type == "stream" and output.get("name") == "stderr":
+            found += [line[:4000] for line in str(output.text).splitlines() if "Warning: " in line]
+    return found[:MOST_WARNINGS]
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def main() -> None:
+    """Read the job and run it."""
+    pipe = int(os.environ["NBASSAY_FD"])
+    os.set_inheritable(pipe, False)  # the kernel is not to have it
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # nor our memory
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    asyncio.run(run(job, pipe))
+
+
+if __name__ == "__main__":
+    main()

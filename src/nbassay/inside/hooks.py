@@ -1,0 +1,518 @@
+"""
+Where the probe listens: thin wrappers around the libraries' public calls.
+
+A wrapper notes what went in and what came out and returns the original's result unchanged. It is
+put in place when a library is imported (wrapt's post-import hooks), so that nothing is imported
+before the notebook does so, and a failure of ours never becomes the learner's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import wrapt
+
+from nbassay.inside.arrays import Reader, Stream, as_array_like, as_numpy, number
+from nbassay.inside.channel import Channel
+from nbassay.inside.models import ModelBook
+from nbassay.records import (
+    Array,
+    ArrayFact,
+    Data,
+    EvaluateFact,
+    FitFact,
+    Number,
+    PictureFact,
+    PredictFact,
+    RemarkFact,
+)
+
+MOST_PICTURES = 200
+MOST_LOADS = 100
+
+
+class Listener:
+    """What the wrappers share."""
+
+    def __init__(self, channel: Channel, reader: Reader, models: ModelBook, cell: Callable[[], int]):
+        self._channel = channel
+        self._reader = reader
+        self._models = models
+        self._cell = cell
+        self._depth = 0
+        self._answers = Answers(channel, reader, models, cell)
+        self._remarked: set[tuple[int, str]] = set()
+        self._pictures = 0
+        self._loads = 0
+
+    def install(self, seed: int) -> None:
+        """Listen to the libraries as they are imported."""
+        self.seed = seed
+        wrapt.register_post_import_hook(self._listen_to_keras, "keras")
+        wrapt.register_post_import_hook(self._seed_tensorflow, "tensorflow")
+        wrapt.register_post_import_hook(self._listen_to_idx2numpy, "idx2numpy")
+        wrapt.register_post_import_hook(self._listen_to_matplotlib, "matplotlib.axes")
+
+    def end_of_cell(self) -> None:
+        """Send what was gathered over a cell."""
+        self._answers.flush()
+
+    @contextlib.contextmanager
+    def guard(self, what: str) -> Iterator[None]:
+        """Keep an error of the probe out of the learner's cell; a remark tells of it."""
+        try:
+            yield
+        except Exception as error:
+            self.remark("probe-error", f"{what}: {type(error).__name__}: {error}")
+
+    def remark(self, topic: Any, text: str) -> None:
+        """Tell a person something, once a cell and topic."""
+        key = (self._cell(), topic)
+        if key not in self._remarked and len(self._remarked) < 100:
+            self._remarked.add(key)
+            self._channel.fact(RemarkFact(cell=self._cell(), topic=topic, text=text[:4000]))
+
+    # ------------------------------------------------------------ libraries
+
+    def _seed_tensorflow(self, module: Any) -> None:
+        module.random.set_seed(self.seed)
+
+    def _listen_to_idx2numpy(self, module: Any) -> None:
+        for name in ("convert_from_file", "convert_from_string"):
+            if hasattr(module, name):
+                wrapt.wrap_function_wrapper(module, name, self._loaded)
+
+    def _listen_to_matplotlib(self, module: Any) -> None:
+        wrapt.wrap_function_wrapper(module.Axes, "imshow", self._shown)
+
+    def _listen_to_keras(self, module: Any) -> None:
+        model = module.Model
+        # Where it is defined: Keras compares a model's compile with its base's when it loads one.
+        definer = next(kind for kind in model.__mro__ if "compile" in vars(kind))
+        wrapt.wrap_function_wrapper(definer, "compile", self._compile)
+        for name, wrapper in (
+            ("fit", self._fit),
+            ("evaluate", self._evaluate),
+            ("predict", self._predict),
+            ("predict_on_batch", self._predict),
+            ("train_on_batch", self._trained_by_hand),
+            ("load_weights", self._weights_loaded),
+            ("set_weights", self._weights_loaded),
+            ("__call__", self._call),
+        ):
+            wrapt.wrap_function_wrapper(model, name, wrapper)
+        for name in ("apply", "apply_gradients"):
+            wrapt.wrap_function_wrapper(module.optimizers.Optimizer, name, self._trained_by_hand)
+        for dataset in ("mnist", "fashion_mnist"):
+            source = getattr(module.datasets, dataset, None)
+            if source is not None:
+                wrapt.wrap_function_wrapper(source, "load_data", self._loaded)
+
+    # ------------------------------------------------------------ data
+
+    def _loaded(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        returned = wrapped(*args, **kwargs)
+        with self.guard("loader"):
+            waiting = [returned]
+            while waiting and self._loads < MOST_LOADS:
+                item = waiting.pop(0)
+                if isinstance(item, tuple):
+                    waiting += item
+                    continue
+                array = as_numpy(item)
+                if array is not None:
+                    self._loads += 1
+                    self._channel.fact(
+                        ArrayFact(
+                            cell=self._cell(), source="loader", array=self._reader.read(array)
+                        )
+                    )
+        return returned
+
+    def _shown(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        returned = wrapped(*args, **kwargs)
+        with self.guard("imshow"):
+            image = as_array_like(args[0] if args else kwargs.get("X"))
+            if image is not None and self._pictures < MOST_PICTURES:
+                self._pictures += 1
+                self._channel.fact(PictureFact(cell=self._cell(), array=self._reader.read(image)))
+        return returned
+
+    def _array(self, value: Any) -> Array | None:
+        array = as_array_like(value)
+        return None if array is None or array.ndim == 0 else self._reader.read(array)
+
+    # ------------------------------------------------------------ networks
+
+    def _compile(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        returned = wrapped(*args, **kwargs)
+        with self.guard("compile"):
+            bound = inspect.signature(wrapped).bind(*args, **kwargs)
+            bound.apply_defaults()
+            self._models.note_compile(instance, dict(bound.arguments))
+            if self._depth == 0:
+                self._models.state_of(instance)
+        return returned
+
+    def _fit(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        if self._depth:
+            return wrapped(*args, **kwargs)
+        self._answers.flush()
+        signature = inspect.signature(wrapped)
+        try:
+            given = dict(signature.bind(*args, **kwargs).arguments)
+        except TypeError:
+            return wrapped(*args, **kwargs)  # the original says what is wrong with the call
+        before, tap, split = None, None, 0.0
+        history = getattr(instance, "history", None)
+        with self.guard("fit"):
+            split = float(given.get("validation_split") or 0.0)
+            if getattr(instance, "built", False):
+                before = self._models.state_of(instance).state
+            tap = Tap(self._reader, self._channel, given, split)
+        returned, error = None, None
+        self._depth += 1
+        try:
+            with tap.listening() if tap else contextlib.nullcontext(given) as passed:
+                returned = wrapped(**passed)
+        except BaseException as problem:
+            error = type(problem).__name__[:200]
+            raise
+        finally:
+            self._depth -= 1
+            with self.guard("fit"):
+                after = getattr(instance, "history", None)
+                self._send_fit(
+                    instance, given, before, tap, split, error, after if after is not history else None
+                )
+        return returned
+
+    def _send_fit(
+        self, model: Any, given: dict[str, Any], before: int | None, tap: Tap | None,
+        split: float, error: str | None, history: Any,
+    ) -> None:
+        assert tap is not None
+        data = tap.data()
+        if data.x is not None and len(data.x.shape) > 1:
+            self._models.note_rows(model, tuple(data.x.shape[1:]))
+        validation = tap.held_out()
+        held_out = given.get("validation_data")
+        if isinstance(held_out, (tuple, list)) and len(held_out) >= 2:
+            validation = Data(kind="arrays", x=self._array(held_out[0]), y=self._array(held_out[1]))
+        elif held_out is not None:
+            validation = Data(kind="other", x=None)
+        epochs = list(getattr(history, "epoch", None) or [])
+        values = getattr(history, "history", None)
+        seen = self._models.state_of(model)
+        self._channel.fact(
+            FitFact(
+                cell=self._cell(), model=seen.model, before=before, state=seen.state, data=data,
+                validation=validation, validation_split=split,
+                epochs_asked=max(0, int(given.get("epochs", 1))) if _is_whole(given.get("epochs", 1)) else 0,
+                epochs_run=len(epochs),
+                batch_size=int(given["batch_size"]) if _is_whole(given.get("batch_size")) else None,
+                history=_history(values), error=error,
+            )
+        )
+
+    def _evaluate(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        if self._depth:
+            return wrapped(*args, **kwargs)
+        self._answers.flush()
+        signature = inspect.signature(wrapped)
+        try:
+            given = dict(signature.bind(*args, **kwargs).arguments)
+        except TypeError:
+            return wrapped(*args, **kwargs)
+        given = {**given.pop("kwargs", {}), **given}
+        tap = None
+        with self.guard("evaluate"):
+            tap = Tap(self._reader, self._channel, given, 0.0)
+        self._depth += 1
+        try:
+            with tap.listening() if tap else contextlib.nullcontext(given) as passed:
+                returned = wrapped(**passed)
+        finally:
+            self._depth -= 1
+        with self.guard("evaluate"):
+            assert tap is not None
+            seen = self._models.state_of(instance)
+            self._channel.fact(
+                EvaluateFact(
+                    cell=self._cell(), model=seen.model, state=seen.state, data=tap.data(),
+                    returned=_returned(instance, returned),
+                )
+            )
+        return returned
+
+    def _predict(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        if self._depth:
+            return wrapped(*args, **kwargs)
+        try:
+            given = dict(inspect.signature(wrapped).bind(*args, **kwargs).arguments)
+        except TypeError:
+            return wrapped(*args, **kwargs)
+        tap = None
+        with self.guard("predict"):
+            tap = Tap(self._reader, self._channel, given, 0.0)
+        self._depth += 1
+        try:
+            with tap.listening() if tap else contextlib.nullcontext(given) as passed:
+                returned = wrapped(**passed)
+        finally:
+            self._depth -= 1
+        with self.guard("predict"):
+            assert tap is not None
+            via = "predict" if wrapped.__name__ == "predict" else "predict_on_batch"
+            self._answers.add(instance, via, given.get("x"), tap, returned)
+        return returned
+
+    def _call(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        is_asked = (
+            self._depth == 0
+            and not self._models.is_watching
+            and bool(args)
+            and not kwargs.get("training")
+            and _is_concrete(args[0])
+            and not _is_taped()
+        )
+        if not is_asked:
+            return wrapped(*args, **kwargs)
+        self._depth += 1  # a model inside the model is not asked by the learner
+        try:
+            returned = wrapped(*args, **kwargs)
+        finally:
+            self._depth -= 1
+        with self.guard("call"):
+            if _is_concrete(returned):
+                self._answers.add(instance, "call", args[0], None, returned)
+        return returned
+
+    def _trained_by_hand(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        if self._depth == 0:
+            self.remark("hand-training", "Weights were changed by a training loop of the notebook's own, not by fit.")
+        return wrapped(*args, **kwargs)
+
+    def _weights_loaded(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        if self._depth == 0:
+            self.remark("weights-loaded", "Weights were put into a network instead of being trained there.")
+        return wrapped(*args, **kwargs)
+
+
+class Answers:
+    """
+    Predictions and calls, gathered.
+
+    A loop that asks for one image at a time becomes one fact, as long as it asks the same network
+    in the same state within one cell.
+    """
+
+    def __init__(self, channel: Channel, reader: Reader, models: ModelBook, cell: Callable[[], int]):
+        self._channel = channel
+        self._reader = reader
+        self._models = models
+        self._cell = cell
+        self._asked: tuple[Any, ...] | None = None
+        self._stream: Stream | None = None
+        self._single: tuple[Data, tuple[int, ...], np.ndarray | None] | None = None
+        self._calls = 0
+        self._first: Any = None
+
+    def add(self, model: Any, via: str, x: Any, tap: Tap | None, returned: Any) -> None:
+        """Take one question and its answer."""
+        seen = self._models.state_of(model)
+        asked = (seen.model, seen.state, via, self._cell())
+        if asked != self._asked:
+            self.flush()
+            self._asked = asked
+        answer = as_numpy(returned)
+        classes = None
+        if answer is not None and answer.ndim == 2 and answer.shape[1] > 0:
+            classes = answer.argmax(axis=1).astype(np.int64)
+        if self._calls == 0:
+            data = tap.data() if tap else self._read(x)
+            shape = tuple(answer.shape) if answer is not None else ()
+            self._single = (data, shape, classes)
+        else:
+            if self._stream is None:
+                self._stream = Stream(self._reader, self._channel)
+                self._stream.add(self._first)
+            self._stream.add(x)
+        if self._calls == 0:
+            self._first = x
+        self._calls += 1
+
+    def _read(self, x: Any) -> Data:
+        array = as_array_like(x)
+        if array is None or array.ndim == 0:
+            return Data(kind="other", x=None)
+        return Data(kind="arrays", x=self._reader.read(array))
+
+    def flush(self) -> None:
+        """Send what was gathered."""
+        if self._asked is not None and self._single is not None:
+            model, state, via, cell = self._asked
+            data, shape, classes = self._single
+            if self._stream is not None:
+                data, classes = self._stream.data("arrays"), None
+            self._channel.fact(
+                PredictFact(
+                    cell=cell, model=model, state=state, data=data, via=via,
+                    returned_shape=list(shape),
+                    classes=None if classes is None else self._channel.blob(classes),
+                )
+            )
+        self._asked = self._stream = self._single = None
+        self._first = None
+        self._calls = 0
+
+
+class Tap:
+    """Sees the data of one ``fit``, ``evaluate`` or ``predict`` without changing them."""
+
+    def __init__(self, reader: Reader, channel: Channel, given: dict[str, Any], split: float):
+        self._reader = reader
+        self._given = given
+        self._stream = Stream(reader, channel)
+        self._fixed: Data | None = None
+        self._held_out: Data | None = None
+        x, y = given.get("x"), given.get("y")
+        self._kind = _kind(x)
+        if self._kind == "arrays":
+            images, labels = as_array_like(x), None if y is None else as_array_like(y)
+            if images is None or images.ndim == 0:
+                self._fixed = Data(kind="other", x=None)
+            else:
+                if labels is not None and labels.ndim == 0:
+                    labels = None
+                fitted = int(len(images) * (1.0 - split)) if 0 < split < 1 else len(images)
+                self._fixed = self._arrays(images[:fitted], labels, slice(None, fitted))
+                if fitted < len(images):
+                    self._held_out = self._arrays(images[fitted:], labels, slice(fitted, None))
+        elif self._kind == "other":
+            self._fixed = Data(kind="other", x=None)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[dict[str, Any]]:
+        """The arguments to pass on, with a stream among them tapped."""
+        x = self._given.get("x")
+        if self._kind == "tf.data":
+            yield {**self._given, "x": self._tap_dataset(x)}
+        elif inspect.isgenerator(x):
+            yield {**self._given, "x": self._tap_generator(x)}
+        elif self._kind == "generator":
+            kind = type(x)
+            getitem = kind.__getitem__
+
+            def tapped(sequence: Any, index: Any) -> Any:
+                batch = getitem(sequence, index)
+                self._take(batch)
+                return batch
+
+            x.__class__ = type(kind.__name__, (kind,), {"__getitem__": tapped, "__module__": kind.__module__})
+            try:
+                yield self._given
+            finally:
+                x.__class__ = kind
+        else:
+            yield self._given
+
+    def data(self) -> Data:
+        """What was seen."""
+        return self._fixed or self._stream.data(self._kind)
+
+    def held_out(self) -> Data | None:
+        """What ``validation_split`` kept back."""
+        return self._held_out
+
+    def _arrays(self, images: np.ndarray, labels: np.ndarray | None, rows: slice) -> Data:
+        return Data(
+            kind="arrays",
+            x=self._reader.read(images),
+            y=None if labels is None else self._reader.read(labels[rows]),
+        )
+
+    def _take(self, batch: Any) -> None:
+        with contextlib.suppress(Exception):
+            if isinstance(batch, (tuple, list)):
+                self._stream.add(batch[0], batch[1] if len(batch) > 1 else None)
+            else:
+                self._stream.add(batch)
+
+    def _tap_generator(self, batches: Any) -> Iterator[Any]:
+        for batch in batches:
+            self._take(batch)
+            yield batch
+
+    def _tap_dataset(self, dataset: Any) -> Any:
+        tensorflow = sys.modules["tensorflow"]
+
+        def note(*tensors: Any) -> None:
+            self._take(tuple(tensors))
+
+        def tapped(*element: Any) -> Any:
+            flat = [part for part in element[:2] if hasattr(part, "dtype")]
+            noted = tensorflow.numpy_function(note, flat, [])
+            with tensorflow.control_dependencies([noted]):
+                passed = tensorflow.nest.map_structure(tensorflow.identity, element)
+            return passed if len(element) > 1 else passed[0]
+
+        spec = dataset.element_spec
+        is_plain = isinstance(spec, (tuple, list)) or hasattr(spec, "dtype")
+        return dataset.map(tapped) if is_plain else dataset
+
+
+def _kind(x: Any) -> str:
+    if as_array_like(x) is not None:
+        return "arrays"
+    module = (type(x).__module__ or "").partition(".")[0]
+    if module == "tensorflow" and hasattr(x, "element_spec"):
+        return "tf.data"
+    if inspect.isgenerator(x):
+        return "generator"
+    keras = sys.modules.get("keras")
+    if keras is not None and isinstance(x, keras.utils.PyDataset):
+        return "generator"
+    return "other"
+
+
+def _is_concrete(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or type(value).__name__ == "EagerTensor"
+
+
+def _is_taped() -> bool:
+    """Whether a GradientTape is recording: then the call belongs to a training loop."""
+    bridge = sys.modules.get("tensorflow.python.pywrap_tfe")
+    is_empty = getattr(bridge, "TFE_Py_TapeSetIsEmpty", None)
+    return bool(is_empty is not None and not is_empty())
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0
+
+
+def _history(values: Any) -> dict[str, list[Number]]:
+    if not isinstance(values, dict):
+        return {}
+    return {
+        str(name)[:200]: [number(value) for value in series[:10_000]]
+        for name, series in list(values.items())[:50]
+        if isinstance(series, list) and all(isinstance(v, (int, float, np.number)) for v in series)
+    }
+
+
+def _returned(model: Any, returned: Any) -> dict[str, Number]:
+    if isinstance(returned, dict):
+        return {str(name)[:200]: number(value) for name, value in list(returned.items())[:50]}
+    values = returned if isinstance(returned, (list, tuple)) else [returned]
+    names: list[str] = []
+    with contextlib.suppress(Exception):
+        names = list(model.get_metrics_result())
+    if len(names) != len(values):
+        names = [f"value {position}" for position in range(len(values))]
+    return {str(name)[:200]: number(value) for name, value in zip(names, values, strict=True)}

@@ -1,0 +1,159 @@
+"""
+The notebook's kernel: IPython's own, with the probe listening.
+
+Started by the executor as ``python -m nbassay.inside.kernel -f CONNECTION_FILE``.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from nbassay.inside.arrays import Reader, Recognition, find_arrays
+from nbassay.inside.channel import Channel
+from nbassay.inside.hooks import Listener
+from nbassay.inside.models import ModelBook
+from nbassay.records import ArrayFact, EnvironmentFact
+
+MOST_ARRAYS_A_CELL = 60
+MOST_ARRAYS = 600
+
+
+class ProbeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the probe is told; holds nothing that is right or wrong."""
+
+    nonce: str
+    """Hexadecimal, 32 bytes."""
+    widths: list[int]
+    levels: int
+    seed: int
+    facts: str
+    """File that takes the frames."""
+    budget_bytes: int
+    cells: list[int]
+    """Positions of the code cells that will be run, in order."""
+    packages: list[str]
+    """Whose versions to tell."""
+
+
+class Probe:
+    """Looks at the kernel after every cell and sends what it sees."""
+
+    def __init__(self, settings: ProbeSettings, shell: Any) -> None:
+        self._settings = settings
+        self._shell = shell
+        descriptor = os.open(settings.facts, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._channel = Channel(descriptor, settings.budget_bytes)
+        recognition = Recognition(
+            nonce=bytes.fromhex(settings.nonce), widths=tuple(settings.widths),
+            levels=settings.levels,
+        )
+        self._reader = Reader(recognition, self._channel)
+        self._models = ModelBook(self._channel, lambda: self.cell)
+        self._listener = Listener(self._channel, self._reader, self._models, lambda: self.cell)
+        self._runs = 0
+        self._depth = 0
+        self._arrays: set[Any] = set()
+        self.cell = settings.cells[0] if settings.cells else 0
+
+    def install(self) -> None:
+        """Listen to cells and libraries; seed what draws random numbers."""
+        random.seed(self._settings.seed)
+        np.random.seed(self._settings.seed)  # noqa: NPY002 - the global generator is what learners use
+        self._listener.install(self._settings.seed)
+        self._shell.events.register("pre_run_cell", self._before)
+        self._shell.events.register("post_run_cell", self._after)
+
+    def _before(self, _info: Any = None) -> None:
+        if self._depth == 0:
+            cells = self._settings.cells
+            self.cell = cells[min(self._runs, len(cells) - 1)] if cells else 0
+            self._runs += 1
+        self._depth += 1
+
+    def _after(self, _result: Any = None) -> None:
+        self._depth -= 1
+        if self._depth:
+            return
+        with self._listener.guard("end of cell"):
+            self._listener.end_of_cell()
+        with self._listener.guard("arrays"):
+            self._look_at_arrays()
+        with self._listener.guard("models"):
+            self._look_at_models()
+        if self._runs == len(self._settings.cells):
+            with self._listener.guard("environment"):
+                self._tell_environment()
+
+    def _names(self) -> list[tuple[str, Any]]:
+        hidden = self._shell.user_ns_hidden
+        return [
+            (name, value)
+            for name, value in list(self._shell.user_ns.items())
+            if not name.startswith("_") and (name not in hidden or hidden[name] is not value)
+        ]
+
+    def _look_at_arrays(self) -> None:
+        looked = 0
+        for name, array in find_arrays(self._names()):
+            if len(self._arrays) >= MOST_ARRAYS or looked >= MOST_ARRAYS_A_CELL:
+                break
+            if not self._reader.is_new(array):
+                continue
+            looked += 1
+            fact = self._reader.read(array, name)
+            key = msgspec.json.encode(msgspec.structs.replace(fact, name=None))
+            if key not in self._arrays:
+                self._arrays.add(key)
+                self._channel.fact(ArrayFact(cell=self.cell, source="namespace", array=fact))
+
+    def _look_at_models(self) -> None:
+        keras = sys.modules.get("keras")
+        model_class = getattr(keras, "Model", None)
+        if model_class is None:
+            return
+        for _name, value in self._names():
+            if isinstance(value, model_class):
+                self._models.state_of(value)
+
+    def _tell_environment(self) -> None:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        packages = {}
+        for name in self._settings.packages:
+            try:
+                packages[name] = metadata.version(name)[:200]
+            except metadata.PackageNotFoundError:
+                continue
+        self._channel.fact(
+            EnvironmentFact(
+                python=sys.version.split()[0], packages=packages, seed=self._settings.seed,
+                threads=int(os.environ.get("OMP_NUM_THREADS") or 0),
+                cpu_seconds=round(usage.ru_utime + usage.ru_stime, 3),
+                peak_memory_bytes=usage.ru_maxrss * 1024,
+            )
+        )
+
+
+def main() -> None:
+    """Start the kernel with a probe in it."""
+    from ipykernel.kernelapp import IPKernelApp
+
+    path = Path(os.environ.pop("NBASSAY_PROBE"))
+    settings = msgspec.json.decode(path.read_bytes(), type=ProbeSettings)
+    path.unlink()
+    application = IPKernelApp.instance()
+    application.initialize()
+    Probe(settings, application.shell).install()
+    application.start()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""
+Measurement: what a network knows, computed here from its weights and the pristine data.
+
+NumPy only; no TensorFlow, no code of the learner.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from nbassay.network import run_steps
+from nbassay.observed import Candidate, Observed, steps_before_first_dense
+from nbassay.pristine import PristineSet
+from nbassay.records import Array, Measurement, ModelFact, Step, Wrong
+
+SHOWN_WRONG = 8
+CHUNK_ROWS = 10_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """How pristine rows are brought to what the network was fitted on."""
+
+    scale: float
+    """One level in the units of the network's input: 1/255 for 0..1."""
+    offset: float
+    row_shape: tuple[int, ...]
+    """Shape of one row as the network takes it: (784,) or (28, 28)."""
+    dtype: str
+
+    def apply(self, rows: np.ndarray) -> np.ndarray:
+        """(n, width) levels → (n, …) float32."""
+        values = rows.astype(np.float64) * self.scale + self.offset
+        if self.dtype == "float16":
+            values = values.astype(np.float16)
+        return values.astype(np.float32).reshape(len(rows), *self.row_shape)
+
+
+def preparation_of(array: Array, levels: int) -> Preparation | None:
+    """How *array* was prepared; None when its values do not tell."""
+    row_shape = tuple(array.shape[1:])
+    if array.rows is not None:
+        return Preparation(
+            scale=array.rows.scale, offset=array.rows.offset, row_shape=row_shape,
+            dtype=array.dtype,
+        )
+    if isinstance(array.low, float) and isinstance(array.high, float) and array.high > array.low:
+        return Preparation(
+            scale=(array.high - array.low) / levels, offset=array.low, row_shape=row_shape,
+            dtype=array.dtype,
+        )
+    return None
+
+
+def predicted_classes(
+    state: ModelFact, observed: Observed, preparation: Preparation, part: PristineSet
+) -> np.ndarray:
+    """The network's answer for every row of *part*: int64 (n,)."""
+    assert state.steps is not None
+    answers = []
+    for start in range(0, part.count, CHUNK_ROWS):
+        x = preparation.apply(part.rows[start : start + CHUNK_ROWS])
+        with np.errstate(all="ignore"):
+            output = run_steps(state.steps, observed.blobs, x)
+        answers.append(output.reshape(len(x), -1).argmax(axis=1))
+    return np.concatenate(answers)
+
+
+def measure(
+    candidate: Candidate, observed: Observed, *, train: str = "train", test: str = "test",
+    largest_gap: float,
+) -> Measurement:
+    """
+    Measure a network on the pristine sets.
+
+    Args:
+        train: Name of the set that the lab trains on.
+        test: Name of the set that the lab evaluates on.
+        largest_gap: Allowed difference between the chain of steps and the network itself.
+    """
+    pristine, state = observed.pristine, candidate.state
+    if train not in pristine.sets or test not in pristine.sets:
+        return _unmeasured("the workshop has no such data")
+    if state.steps is None:
+        return _unmeasured(state.why_not or "the network could not be followed")
+    if state.gap is None or not isinstance(state.gap, float) or state.gap > largest_gap * _size(state):
+        gap = state.gap if state.gap is not None else "nothing"
+        if not (gap == "nan" and _is_broken(state, observed)):
+            return _unmeasured(f"the chain of layers and the network differ by {gap}")
+    preparation = _preparation(candidate, observed)
+    if preparation is None:
+        return _unmeasured("it is not known how the network's input was prepared")
+    try:
+        train_classes = predicted_classes(state, observed, preparation, pristine[train])
+        test_classes = predicted_classes(state, observed, preparation, pristine[test])
+    except (ValueError, KeyError) as error:
+        return _unmeasured(f"the network does not fit the lab's data: {error}")
+    truth = pristine[test].labels.astype(np.int64)
+    return Measurement(
+        train_accuracy=float((train_classes == pristine[train].labels).mean()),
+        test_accuracy=float((test_classes == truth).mean()),
+        confusion=confusion_matrix(truth, test_classes, pristine.classes),
+        wrong=_examples(truth, test_classes),
+        why_not=None,
+    )
+
+
+def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> list[list[int]]:
+    """Row is the true class, column the answer; answers beyond the classes are left out."""
+    counted = np.zeros((classes, classes), np.int64)
+    inside = (predicted >= 0) & (predicted < classes)
+    np.add.at(counted, (truth[inside], predicted[inside]), 1)
+    return [[int(value) for value in row] for row in counted]
+
+
+def prepared_range(
+    array: Array, state: ModelFact | None, observed: Observed, part: PristineSet
+) -> tuple[float, float] | None:
+    """Smallest and largest value that reaches the first Dense layer; None when not known."""
+    steps: list[Step] = steps_before_first_dense(state) if state is not None else []
+    scaling = [step for step in steps if step.op != "flatten"]
+    if not scaling:
+        if isinstance(array.low, float) and isinstance(array.high, float):
+            return array.low, array.high
+        return None
+    preparation = preparation_of(array, observed.pristine.levels)
+    if preparation is None:
+        return None
+    try:
+        reached = run_steps(steps, observed.blobs, preparation.apply(part.rows))
+    except (ValueError, KeyError):
+        return None
+    return float(reached.min()), float(reached.max())
+
+
+def _preparation(candidate: Candidate, observed: Observed) -> Preparation | None:
+    """As for the last fit; of a network never fitted, as for what it was asked."""
+    arrays = [fit.data.x for fit in reversed(candidate.fits)]
+    if not candidate.fits:
+        arrays = [fact.data.x for _order, fact in observed.questions(candidate)]
+    for array in arrays:
+        if array is not None:
+            found = preparation_of(array, observed.pristine.levels)
+            if found is not None:
+                return found
+    return None
+
+
+def _examples(truth: np.ndarray, predicted: np.ndarray) -> list[Wrong]:
+    """The first wrong rows, one of each class before a second of any."""
+    wrong = np.flatnonzero(truth != predicted)
+    turn: dict[int, int] = {}
+    ranked = []
+    for index in wrong.tolist():
+        label = int(truth[index])
+        turn[label] = turn.get(label, 0) + 1
+        ranked.append((turn[label], index))
+    return [
+        Wrong(index=index, truth=int(truth[index]), predicted=int(predicted[index]))
+        for _turn, index in sorted(sorted(ranked)[:SHOWN_WRONG], key=lambda pair: pair[1])
+    ]
+
+
+def _size(state: ModelFact) -> float:
+    """Differences grow with the output: a softmax stays below 1, a linear output does not."""
+    last = next((step for step in reversed(state.steps or []) if step.op != "identity"), None)
+    bounded = last is not None and last.op == "activation" and last.activation in (
+        "softmax", "sigmoid", "tanh"
+    )
+    return 1.0 if bounded else 100.0
+
+
+def _is_broken(state: ModelFact, observed: Observed) -> bool:
+    """Whether the weights themselves are not finite: the training diverged."""
+    return any(
+        not np.isfinite(observed.blobs[ref]).all()
+        for step in state.steps or []
+        for ref in (step.kernel, step.bias)
+        if ref is not None and ref in observed.blobs
+    )
+
+
+def _unmeasured(why_not: str) -> Measurement:
+    return Measurement(
+        train_accuracy=None, test_accuracy=None, confusion=None, wrong=[], why_not=why_not
+    )
+

@@ -1,0 +1,207 @@
+"""
+What a run shows, asked in the words of the lab: which rows, which labels, which network.
+
+Records say what was seen; this says what that means against the pristine data. Nothing here
+knows a variable name or a cell number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from nbassay.evidence import Blobs
+from nbassay.pristine import UNKNOWN, Pristine, PristineSet
+from nbassay.records import (
+    Array, ArrayFact, CellFact, Data, EnvironmentFact, EvaluateFact, Evidence, Fact, FitFact,
+    ModelFact, PictureFact, PredictFact, RemarkFact, Step,
+)
+
+MOST_CANDIDATES = 40
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sighting:
+    """An array, and where and when it was seen."""
+
+    array: Array
+    labels: Array | None
+    """The labels it was handed over with."""
+    cell: int
+    where: str
+    """``namespace``, ``loader``, ``fit``, ``validation``, ``evaluate`` or ``predict``."""
+    order: int
+    """Position among all facts: later is larger."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One state of one network that could be the learner's answer."""
+
+    state: ModelFact
+    fits: tuple[FitFact, ...]
+    """All fits of this network up to this state; empty when it was never fitted."""
+    order: int
+    """Position of the last of them among all facts."""
+
+
+class Observed:
+    """One run's evidence beside the pristine data."""
+
+    def __init__(self, evidence: Evidence, blobs: Blobs, pristine: Pristine) -> None:
+        self.evidence = evidence
+        self.blobs = blobs
+        self.pristine = pristine
+        self._facts: Sequence[Fact] = evidence.facts
+        self.states = {fact.state: fact for fact in self._facts if isinstance(fact, ModelFact)}
+
+    # ------------------------------------------------------------ facts by kind
+
+    @property
+    def cells(self) -> list[CellFact]:
+        """How the cells ended, in the order they ran."""
+        return [fact for fact in self._facts if isinstance(fact, CellFact)]
+
+    @property
+    def pictures(self) -> list[PictureFact]:
+        return [fact for fact in self._facts if isinstance(fact, PictureFact)]
+
+    @property
+    def remarks(self) -> list[RemarkFact]:
+        return [fact for fact in self._facts if isinstance(fact, RemarkFact)]
+
+    @property
+    def environment(self) -> EnvironmentFact | None:
+        return next((fact for fact in self._facts if isinstance(fact, EnvironmentFact)), None)
+
+    @property
+    def fits(self) -> list[FitFact]:
+        return [fact for fact in self._facts if isinstance(fact, FitFact)]
+
+    def why_missing(self) -> str:
+        """Why something never came to be, as far as the cells tell: for checks not reached."""
+        for cell in self.cells:
+            if cell.status in ("error", "timeout"):
+                return f"cell {cell.index + 1} stopped with {cell.error_name}"
+        if self.evidence.ending.message:
+            return self.evidence.ending.message
+        return "no cell does this" if self.cells else "no cell holds code"
+
+    def sightings(self) -> Iterator[Sighting]:
+        """Every array that was seen, first sighting first."""
+        for order, fact in enumerate(self._facts):
+            if isinstance(fact, ArrayFact):
+                yield Sighting(
+                    array=fact.array, labels=None, cell=fact.cell, where=fact.source, order=order
+                )
+            elif isinstance(fact, FitFact):
+                yield from self._of_data(fact.data, fact.cell, "fit", order)
+                if fact.validation is not None:
+                    yield from self._of_data(fact.validation, fact.cell, "validation", order)
+            elif isinstance(fact, EvaluateFact):
+                yield from self._of_data(fact.data, fact.cell, "evaluate", order)
+            elif isinstance(fact, PredictFact):
+                yield from self._of_data(fact.data, fact.cell, "predict", order)
+
+    @staticmethod
+    def _of_data(data: Data, cell: int, where: str, order: int) -> Iterator[Sighting]:
+        if data.x is not None:
+            yield Sighting(array=data.x, labels=data.y, cell=cell, where=where, order=order)
+
+    def questions(self, candidate: Candidate) -> Iterator[tuple[int, EvaluateFact | PredictFact]]:
+        """Evaluations and predictions of *candidate*'s network, made after it was trained."""
+        for order, fact in enumerate(self._facts):
+            if (
+                isinstance(fact, (EvaluateFact, PredictFact))
+                and (not candidate.fits or order > candidate.order)
+                and self._is_of(fact, candidate)
+            ):
+                yield order, fact
+
+    def _is_of(self, fact: EvaluateFact | PredictFact, candidate: Candidate) -> bool:
+        if fact.model == candidate.state.model:
+            return True
+        state = self.states.get(-1 if fact.state is None else fact.state)
+        weights = candidate.state.weights
+        return state is not None and weights is not None and state.weights == weights
+
+    # ------------------------------------------------------------ rows and labels
+
+    def positions(self, array: Array | None) -> np.ndarray | None:
+        """Positions of the array's rows in the pristine sets; None when it has no such rows."""
+        if array is None or array.rows is None:
+            return None
+        return self.blobs.get(array.rows.digests)
+
+    def label_values(self, array: Array | None) -> np.ndarray | None:
+        """int64 (n,): class labels that the array holds."""
+        if array is None or array.labels is None:
+            return None
+        return self.blobs.get(array.labels.values)
+
+    def covers(self, array: Array | None, part: PristineSet) -> bool:
+        """Whether the array's rows are all rows of *part*, in any order, and no unknown row."""
+        positions = self.positions(array)
+        if positions is None or (positions == UNKNOWN).any():
+            return False
+        return int(np.isin(np.arange(part.first, part.first + part.count), positions).sum()) == part.count
+
+    def is_part_of(self, array: Array | None, part: PristineSet) -> bool:
+        """Whether every row of the array is a row of *part*."""
+        positions = self.positions(array)
+        return (
+            positions is not None
+            and len(positions) > 0
+            and bool(((positions >= part.first) & (positions < part.first + part.count)).all())
+        )
+
+    def labels_agree(self, x: Array | None, y: Array | None) -> np.ndarray | None:
+        """bool (n,): whether each known row was given its own label; None when not comparable."""
+        positions, labels = self.positions(x), self.label_values(y)
+        if positions is None or labels is None or len(positions) != len(labels):
+            return None
+        known = positions != UNKNOWN
+        agree = np.zeros(len(positions), bool)
+        agree[known] = self.pristine.labels[positions[known]] == labels[known]
+        return agree
+
+    # ------------------------------------------------------------ networks
+
+    def candidates(self) -> list[Candidate]:
+        """
+        States that could be the learner's answer: after each fit; without any fit, the last state
+        of each compiled network; without that, of each network that was built.
+        """
+        fitted: list[Candidate] = []
+        fits: dict[int, list[FitFact]] = {}
+        last: dict[int, tuple[int, ModelFact]] = {}
+        for order, fact in enumerate(self._facts):
+            if isinstance(fact, ModelFact):
+                last[fact.model] = (order, fact)
+            elif isinstance(fact, FitFact):
+                fits.setdefault(fact.model, []).append(fact)
+                state = self.states.get(-1 if fact.state is None else fact.state)
+                if state is not None:
+                    fitted.append(
+                        Candidate(state=state, fits=tuple(fits[fact.model]), order=order)
+                    )
+        trained = [item for item in fitted if any(fit.epochs_run for fit in item.fits)]
+        if trained or fitted:
+            return (trained or fitted)[-MOST_CANDIDATES:]
+        compiled = [item for item in last.values() if item[1].compiled is not None]
+        return [
+            Candidate(state=state, fits=(), order=order)
+            for order, state in (compiled or list(last.values()))[-MOST_CANDIDATES:]
+        ]
+
+
+def steps_before_first_dense(state: ModelFact) -> list[Step]:
+    """Flattening and scaling that the network does itself."""
+    before: list[Step] = []
+    for step in state.steps or []:
+        if step.op == "dense":
+            break
+        before.append(step)
+    return [step for step in before if step.op != "identity"]

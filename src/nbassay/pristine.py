@@ -1,0 +1,161 @@
+"""
+The lab's data as they should be: the only truth that learners' work is compared with.
+
+Positions number the rows of all sets one after the other, in the manifest's order: 0..59999 the
+training set, 60000..69999 the test set. -1 is a row of none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import io
+import os
+import tempfile
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import idx2numpy
+import numpy as np
+
+from nbassay.errors import DataError
+from nbassay.inside.arrays import row_digests
+from nbassay.workshop import Workshop, read_pinned
+
+UNKNOWN = -1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PristineSet:
+    """One set of the lab's data."""
+
+    name: str
+    features: np.ndarray
+    """As the file holds them: (n, 28, 28) uint8."""
+    labels: np.ndarray
+    """(n,) uint8, aligned with *features*."""
+    first: int
+    """Position of its row 0."""
+
+    @property
+    def count(self) -> int:
+        return len(self.features)
+
+    @property
+    def width(self) -> int:
+        """Values in a row."""
+        return int(np.prod(self.features.shape[1:]))
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """(n, width), same dtype as *features*."""
+        return self.features.reshape(self.count, self.width)
+
+    @property
+    def positions(self) -> range:
+        return range(self.first, self.first + self.count)
+
+
+class Pristine:
+    """All sets of a workshop."""
+
+    def __init__(self, sets: Mapping[str, PristineSet], levels: int, classes: int) -> None:
+        self.sets = dict(sets)
+        self.levels = levels
+        self.classes = classes
+
+    def __getitem__(self, name: str) -> PristineSet:
+        return self.sets[name]
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Labels of all sets, by position, int64."""
+        return np.concatenate([part.labels.astype(np.int64) for part in self.sets.values()])
+
+    @property
+    def widths(self) -> list[int]:
+        return sorted({part.width for part in self.sets.values()})
+
+    def keyed(self, nonce: bytes) -> RowIndex:
+        """An index of all rows under the digests of one run."""
+        kind = np.uint8 if self.levels < 256 else np.uint16
+        return RowIndex(
+            np.concatenate(
+                [row_digests(part.rows.astype(kind), nonce) for part in self.sets.values()]
+            )
+        )
+
+
+class RowIndex:
+    """Finds the position of a row by its keyed digest."""
+
+    def __init__(self, digests: np.ndarray) -> None:
+        self._order = np.argsort(digests)
+        self._sorted = digests[self._order]
+
+    def positions(self, digests: np.ndarray) -> np.ndarray:
+        """uint64 digests (n,) → int32 positions (n,), `UNKNOWN` for rows of none of the sets."""
+        if not len(self._sorted):
+            return np.full(len(digests), UNKNOWN, np.int32)
+        at = np.searchsorted(self._sorted, digests)
+        at[at == len(self._sorted)] = 0
+        found = self._sorted[at] == digests
+        return np.where(found, self._order[at], UNKNOWN).astype(np.int32)
+
+
+def read_pristine(workshop: Workshop) -> Pristine:
+    """
+    Read the sets of *workshop*.
+
+    Raises:
+        DataError: A file is missing, is not the pinned one, or is no IDX file.
+    """
+    part = workshop.manifest.data
+    arrays = {name: _read_idx(workshop, name) for name in part.files}
+    sets = {}
+    first = 0
+    for name, data_set in part.sets.items():
+        features, labels = arrays[data_set.features], arrays[data_set.labels]
+        if len(features) != len(labels):
+            raise DataError(
+                f"data.sets.{name}: {len(features)} rows but {len(labels)} labels"
+            )
+        sets[name] = PristineSet(name=name, features=features, labels=labels, first=first)
+        first += len(features)
+    return Pristine(sets, part.levels, part.classes)
+
+
+def unpack_data(workshop: Workshop, folder: Path) -> list[Path]:
+    """
+    Lay the raw files of the lab into *folder* (made if needed); files already there are kept
+    if they are right and replaced whole if they are not.
+
+    Raises:
+        DataError: A packed file is missing or not the pinned one, or *folder* cannot be written.
+    """
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in workshop.manifest.data.files:
+            raw = gzip.decompress(read_pinned(workshop, name))
+            target = folder / name
+            if not (target.is_file() and target.read_bytes() == raw):
+                handle, beside = tempfile.mkstemp(dir=folder)
+                with os.fdopen(handle, "wb") as file:
+                    file.write(raw)
+                Path(beside).chmod(0o644)
+                Path(beside).replace(target)
+            written.append(target)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot write the lab's data: {error.strerror}") from error
+    return written
+
+
+def _read_idx(workshop: Workshop, name: str) -> np.ndarray:
+    packed = read_pinned(workshop, name)
+    try:
+        array = idx2numpy.convert_from_file(io.BytesIO(gzip.decompress(packed)))
+    except Exception as error:
+        raise DataError(f"{name}: not a gzipped IDX file: {error}") from error
+    return np.asarray(array)

@@ -1,0 +1,144 @@
+"""The run stage: one notebook into a box, evidence out."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import secrets
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from nbassay.evidence import Collector
+from nbassay.inside.executor import Job
+from nbassay.notebook import Notebook
+from nbassay.pristine import Pristine
+from nbassay.records import SCHEMA_EVIDENCE, Evidence
+from nbassay.sandbox import Box, Mount, Sandbox
+from nbassay.workshop import Workshop
+
+HOME = "/home/learner"
+WORK = "/home/learner/work"
+SCRATCH = "/run/nbassay"
+FACTS_SHARE = 0.75
+"""Part of the pipe's budget that the kernel's facts may take; the rest is for outputs."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """What one run of a notebook left."""
+
+    evidence: Evidence
+    blobs: dict[str, np.ndarray]
+    outputs: dict[int, list[dict[str, Any]]]
+    """Outputs by cell, as the box sent them: not cleaned."""
+
+
+def run_notebook(
+    notebook: Notebook,
+    *,
+    workshop: Workshop,
+    pristine: Pristine,
+    data_folder: Path,
+    sandbox: Sandbox,
+    attempt: int = 0,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Run:
+    """
+    Run *notebook* in a box of its own.
+
+    Args:
+        data_folder: The lab's raw files on the host (see `nbassay.pristine.unpack_data`).
+        attempt: 0 first; every attempt has other seeds.
+        should_stop: Asked several times a second; True ends the box as ``interrupted``.
+    """
+    limits = workshop.limits
+    nonce = secrets.token_bytes(32)
+    job = Job(
+        notebook=notebook.content,
+        cell_s=limits.cell_s,
+        output_bytes=int(limits.output_mb * (1 << 20)),
+        facts_bytes=int(limits.evidence_mb * (1 << 20) * FACTS_SHARE),
+        nonce=nonce.hex(),
+        widths=pristine.widths,
+        levels=pristine.levels,
+        seed=seed_of(notebook.digest, attempt),
+        packages=workshop.manifest.packages,
+        scratch=SCRATCH,
+    )
+    box = Box(
+        argv=[sys.executable, "-I", "-m", "nbassay.inside.executor"],
+        stdin=msgspec.json.encode(job),
+        mounts=_data_mounts(workshop, data_folder),
+        env=_environment(),
+        limits=limits,
+        writable=[HOME, "/tmp", SCRATCH, *workshop.manifest.data_folders],  # noqa: S108 - inside
+        workdir=WORK,
+    )
+    collector = Collector()
+    ending = sandbox.run(box, collector.on_frame, should_stop=should_stop)
+    facts, blobs = collector.finish(pristine.keyed(nonce))
+    evidence = Evidence(
+        schema=SCHEMA_EVIDENCE,
+        notebook=notebook.digest,
+        key=evidence_key(notebook.digest, workshop, sandbox, attempt),
+        sandbox=sandbox.mode,
+        is_isolated=sandbox.is_isolated,
+        attempt=attempt,
+        limits={name: float(value) for name, value in dataclasses.asdict(limits).items()},
+        ending=ending,
+        facts=facts,
+        refused=collector.refused,
+    )
+    return Run(evidence=evidence, blobs=blobs, outputs=collector.cells)
+
+
+def evidence_key(digest: str, workshop: Workshop, sandbox: Sandbox, attempt: int) -> str:
+    """Names what a run depends on: equal keys need no second run."""
+    parts = [
+        SCHEMA_EVIDENCE, digest, sandbox.name, attempt,
+        dataclasses.asdict(workshop.limits),
+        {name: file.sha256 for name, file in workshop.manifest.data.files.items()},
+    ]
+    return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
+
+
+def seed_of(digest: str, attempt: int) -> int:
+    """The seed of a run: the same submission gives the same evidence."""
+    return int(hashlib.sha256(f"{digest} {attempt}".encode()).hexdigest()[:8], 16) >> 1
+
+
+def _data_mounts(workshop: Workshop, data_folder: Path) -> list[Mount]:
+    mounts = []
+    for folder in (WORK, *workshop.manifest.data_folders):
+        for name, file in workshop.manifest.data.files.items():
+            mounts.append(Mount(host=data_folder / name, inside=f"{folder}/{name}"))
+            packed = workshop.path(file.path).resolve()
+            mounts.append(Mount(host=packed, inside=f"{folder}/{name}{packed.suffix}"))
+    return mounts
+
+
+def _environment() -> dict[str, str]:
+    """The whole environment inside: one thread, so that results do not depend on the cores."""
+    return {
+        "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": HOME,
+        "USER": "learner",
+        "LANG": "C.UTF-8",
+        "TMPDIR": "/tmp",  # noqa: S108 - inside the box
+        "IPYTHONDIR": f"{HOME}/.ipython",
+        "JUPYTER_RUNTIME_DIR": SCRATCH,
+        "MPLCONFIGDIR": f"{HOME}/.config/matplotlib",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "TF_NUM_INTRAOP_THREADS": "1",
+        "TF_NUM_INTEROP_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "KERAS_HOME": f"{HOME}/.keras",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }

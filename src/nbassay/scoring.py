@@ -1,0 +1,240 @@
+"""The score stage: evidence in, sheets out. No kernel, no notebook, no learner code."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nbassay.checking.case import Case, cases_of, read_bounds
+from nbassay.checking.session import Sheet, score_cases
+from nbassay.measure import preparation_of, predicted_classes
+from nbassay.observed import Observed
+from nbassay.pristine import Pristine
+from nbassay.records import (
+    ControlResult, Curve, Details, EvaluateFact, Evidence, NumberRow, Stop, SubmissionResult,
+)
+from nbassay.workshop import Control, Workshop
+
+CLAIM_TOLERANCE = 0.002
+"""Accuracy that ``evaluate`` returned against ours: float sums in another order move a few images."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scorable:
+    """One submission as the run stage left it."""
+
+    learner: str
+    file: str
+    digest: str
+    notes: tuple[str, ...]
+    unreadable: str | None = None
+    """Why it could not be run; then there is no evidence."""
+    evidence: Evidence | None = None
+    blobs: Mapping[str, np.ndarray] | None = None
+
+
+def score(
+    submissions: Sequence[Scorable], *, workshop: Workshop, pristine: Pristine
+) -> list[SubmissionResult]:
+    """
+    Score a class in one pytest session; results are in the order given.
+
+    Raises:
+        ManifestError: Checks, rubric or calibration cannot be used.
+    """
+    cases: list[Case] = []
+    owners: list[int] = []
+    for number, submission in enumerate(submissions):
+        if submission.evidence is None or submission.evidence.ending.reason in (
+            "could-not-start", "interrupted",
+        ):
+            continue
+        observed = Observed(submission.evidence, submission.blobs or {}, pristine)
+        own = cases_of(f"{number}-{submission.learner}", observed, workshop)
+        cases += own
+        owners += [number] * len(own)
+    sheets = score_cases(cases, workshop, read_bounds(workshop)) if cases else []
+    best: dict[int, tuple[Case, Sheet]] = {}
+    for owner, case, sheet in zip(owners, cases, sheets, strict=True):
+        if owner not in best or sheet.score >= best[owner][1].score:
+            best[owner] = (case, sheet)
+    return [
+        _graded(submission, *best[number], workshop)
+        if number in best
+        else _not_graded(submission, workshop)
+        for number, submission in enumerate(submissions)
+    ]
+
+
+def judge_control(control: Control, result: SubmissionResult) -> ControlResult:
+    """Whether a control came out as it must."""
+    failed = {check.id for check in result.checks if check.outcome != "passed"}
+    why = None
+    if result.score is None:
+        why = f"it was not graded: {result.status}"
+        if result.notes:
+            why += f" ({result.notes[0]})"
+    elif control.score is not None and result.score != control.score:
+        why = f"expected {control.score:g} points, found {result.score:g}: lost {', '.join(sorted(failed))}"
+    elif not set(control.fails) <= failed:
+        why = f"expected to fail {', '.join(sorted(set(control.fails) - failed))}, but passed"
+    return ControlResult(
+        name=control.name, as_expected=why is None, score=result.score, why=why
+    )
+
+
+def _not_graded(submission: Scorable, workshop: Workshop) -> SubmissionResult:
+    evidence = submission.evidence
+    notes = list(submission.notes)
+    if submission.unreadable is not None:
+        notes.insert(0, submission.unreadable)
+    elif evidence is not None and evidence.ending.message:
+        notes.insert(0, evidence.ending.message)
+    return SubmissionResult(
+        learner=submission.learner, file=submission.file, digest=submission.digest,
+        status="unreadable" if submission.unreadable is not None else "not-run", score=None,
+        max_score=workshop.max_score, train_accuracy=None, test_accuracy=None, checks=[],
+        misconceptions=[], notes=notes, details=None,
+    )
+
+
+def _graded(
+    submission: Scorable, case: Case, sheet: Sheet, workshop: Workshop
+) -> SubmissionResult:
+    observed = case.observed
+    doubts = list(_doubts(case, sheet))
+    measurement = case.measurement
+    return SubmissionResult(
+        learner=submission.learner, file=submission.file, digest=submission.digest,
+        status="needs-review" if doubts else "graded", score=sheet.score,
+        max_score=workshop.max_score,
+        train_accuracy=measurement.train_accuracy if measurement else None,
+        test_accuracy=measurement.test_accuracy if measurement else None,
+        checks=sheet.checks, misconceptions=[],
+        notes=[*doubts, *_notes(observed), *submission.notes],
+        details=Details(
+            numbers=[NumberRow(label=label, value=value) for label, value in sheet.numbers.items()],
+            curves=_curves(case), measurement=measurement, stops=_stops(observed),
+            environment=_environment(observed.evidence, observed),
+            limits=observed.evidence.limits,
+        ),
+    )
+
+
+def _doubts(case: Case, sheet: Sheet) -> list[str]:
+    """Why a person should look before the mark stands."""
+    observed = case.observed
+    doubts = [
+        f"the check {check.id} could not decide ({check.saw}); its points are open"
+        for check in sheet.checks
+        if check.outcome == "broken"
+    ]
+    if observed.evidence.refused:
+        doubts.append(
+            f"{len(observed.evidence.refused)} parts of the evidence were refused, the first because: "
+            f"{observed.evidence.refused[0]}"
+        )
+    for remark in observed.remarks:
+        if remark.topic == "hand-training":
+            doubts.append(f"cell {remark.cell + 1}: {remark.text} Its training cannot be checked by rule.")
+        elif remark.topic == "probe-error":
+            doubts.append(f"cell {remark.cell + 1}: part of what happened was not seen ({remark.text})")
+        elif remark.topic == "cut":
+            doubts.append(remark.text)
+    measurement = case.measurement
+    if measurement is not None and measurement.why_not and case.candidate and case.candidate.fits:
+        doubts.append(f"the network's accuracy was not measured: {measurement.why_not}")
+    doubts += _contradictions(case)
+    return doubts
+
+
+def _contradictions(case: Case) -> list[str]:
+    """Accuracies that ``evaluate`` returned and the grader does not find."""
+    observed = case.observed
+    if "test" not in observed.pristine.sets:
+        return []
+    test = observed.pristine["test"]
+    found = []
+    for fact in observed.evidence.facts:
+        if not isinstance(fact, EvaluateFact) or fact.state not in observed.states:
+            continue
+        state = observed.states[fact.state]
+        agree = observed.labels_agree(fact.data.x, fact.data.y)
+        if (
+            state.steps is None or not observed.covers(fact.data.x, test)
+            or agree is None or not agree.all()
+        ):
+            continue
+        assert fact.data.x is not None
+        preparation = preparation_of(fact.data.x, observed.pristine.levels)
+        claimed = [
+            value for name, value in fact.returned.items()
+            if "acc" in name and isinstance(value, float)
+        ]
+        if preparation is None or not claimed:
+            continue
+        classes = predicted_classes(state, observed, preparation, test)
+        measured = float((classes == test.labels).mean())
+        if abs(measured - claimed[0]) > CLAIM_TOLERANCE:
+            found.append(
+                f"cell {fact.cell + 1}: evaluate returned an accuracy of {claimed[0]:.4f}, "
+                f"the same weights measure {measured:.4f}"
+            )
+    return found
+
+
+def _notes(observed: Observed) -> list[str]:
+    notes = [
+        f"cell {cell.index + 1} stopped: {cell.error_name}: {cell.error_message}"
+        for cell in observed.cells
+        if cell.status in ("error", "timeout")
+    ]
+    if observed.evidence.ending.message:
+        notes.append(observed.evidence.ending.message)
+    notes += [
+        f"cell {remark.cell + 1}: {remark.text}"
+        for remark in observed.remarks
+        if remark.topic == "weights-loaded"
+    ]
+    if not observed.evidence.is_isolated:
+        notes.append("run without a sandbox: nothing kept the notebook from the machine it ran on")
+    return notes
+
+
+def _stops(observed: Observed) -> list[Stop]:
+    return [
+        Stop(
+            cell=cell.index + 1, status=cell.status, error_name=cell.error_name,
+            error_message=cell.error_message,
+        )
+        for cell in observed.cells
+        if cell.status in ("error", "timeout")
+    ]
+
+
+def _curves(case: Case) -> list[Curve]:
+    """The training history of the judged network, fit after fit."""
+    series: dict[str, list[float | None]] = {}
+    for fit in case.candidate.fits if case.candidate else ():
+        for metric, values in fit.history.items():
+            series.setdefault(metric, []).extend(
+                value if isinstance(value, float) else None for value in values
+            )
+    return [Curve(metric=metric, values=values) for metric, values in series.items()]
+
+
+def _environment(evidence: Evidence, observed: Observed) -> dict[str, str]:
+    told: dict[str, str] = {}
+    fact = observed.environment
+    if fact is not None:
+        told["Python"] = fact.python
+        told |= fact.packages
+        told["Seed"] = str(fact.seed)
+        told["Threads"] = str(fact.threads)
+    told["Sandbox"] = evidence.sandbox
+    told["Attempt"] = str(evidence.attempt + 1)
+    told["Seconds"] = f"{evidence.ending.seconds:.1f}"
+    told["Peak memory"] = f"{evidence.ending.peak_memory_bytes / 1e6:.0f} MB"
+    return told
