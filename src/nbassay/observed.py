@@ -42,7 +42,7 @@ class Candidate:
 
     state: ModelFact
     fits: tuple[FitFact, ...]
-    """All fits of this network up to this state; empty when it was never fitted."""
+    """All fits of this network up to this state; empty when no epoch of any was finished."""
     order: int
     """Position of the last of them among all facts."""
 
@@ -183,13 +183,12 @@ class Observed:
             elif isinstance(fact, FitFact):
                 fits.setdefault(fact.model, []).append(fact)
                 state = self.states.get(-1 if fact.state is None else fact.state)
-                if state is not None:
+                if state is not None and any(fit.epochs_run for fit in fits[fact.model]):
                     fitted.append(
                         Candidate(state=state, fits=tuple(fits[fact.model]), order=order)
                     )
-        trained = [item for item in fitted if any(fit.epochs_run for fit in item.fits)]
-        if trained or fitted:
-            return (trained or fitted)[-MOST_CANDIDATES:]
+        if fitted:
+            return fitted[-MOST_CANDIDATES:]
         compiled = [item for item in last.values() if item[1].compiled is not None]
         return [
             Candidate(state=state, fits=(), order=order)

@@ -105,7 +105,8 @@ def _graded(
 ) -> SubmissionResult:
     observed = case.observed
     doubts = list(_doubts(case, sheet))
-    measurement = case.measurement
+    is_trained = case.candidate is not None and bool(case.candidate.fits)
+    measurement = case.measurement if is_trained else None  # of random weights there is nothing to say
     return SubmissionResult(
         learner=submission.learner, file=submission.file, digest=submission.digest,
         status="needs-review" if doubts else "graded", score=sheet.score,

@@ -11,7 +11,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from nbassay.reporting.text import number, one_line, plural, with_article
+from nbassay.reporting.text import one_line, plural, with_article
 
 WIDTH = 440.0
 HEIGHT = 250.0
@@ -21,6 +21,8 @@ MOST_POINTS = 400
 """Points drawn of one line; a longer history is thinned, its last value is kept."""
 MOST_CLASSES = 20
 """A larger confusion table cannot be read; its commonest confusions still can."""
+SMALLEST_DRAWN = 1e-12
+"""Values below this are drawn as zero."""
 LARGEST_DRAWN = 1e12
 """A loss beyond this is shown in the table and left out of the drawing."""
 
@@ -231,7 +233,11 @@ def curve_chart(
     if not any(value is not None for value in mine):
         return None
     low, high = min(known), max(known)
-    step = _nice_step((high - low) or abs(high) or 1.0, 4)
+    size = max(abs(low), abs(high))
+    if size < SMALLEST_DRAWN:
+        size = 1.0
+    # A span that rounding alone could have made is drawn as a level line.
+    step = _nice_step(high - low if high - low > 1e-9 * size else size, 4)
     bottom, top = math.floor(low / step) * step, math.ceil(high / step) * step
     if bottom == top:
         bottom, top = bottom - step, top + step
@@ -362,9 +368,7 @@ def confusion_table(confusion: Sequence[Sequence[int]]) -> ConfusionTable:
         if is_shown
         else (),
         commonest=tuple(
-            f"{with_article(truth)} read as {answer}: {number(count)} times"
-            if count != 1
-            else f"{with_article(truth)} read as {answer}: once"
+            f"{with_article(truth)} read as {answer} ({plural(count, 'time')})"
             for count, truth, answer in by_count[:3]
         ),
         is_shown=is_shown,

@@ -159,11 +159,11 @@ def _row(one: SubmissionResult) -> LearnerRow:
         href=report_href(one.learner),
         status=STATUS_WORDS[one.status],
         status_style=one.status,
-        mark=NONE if one.score is None else number(one.score),
+        mark=None if one.score is None else number(one.score),
         mark_order=_order(one.score),
-        train=NONE if one.train_accuracy is None else percent(one.train_accuracy),
+        train=None if one.train_accuracy is None else percent(one.train_accuracy),
         train_order=_order(one.train_accuracy),
-        test=NONE if one.test_accuracy is None else percent(one.test_accuracy),
+        test=None if one.test_accuracy is None else percent(one.test_accuracy),
         test_order=_order(one.test_accuracy),
         first_lost=first,
         search=f"{learner} {one_line(one.file, limit=300)} {first}".casefold(),
@@ -231,7 +231,8 @@ def _misconceptions(submissions: Sequence[SubmissionResult]) -> tuple[Misconcept
         MisconceptionLine(
             id=one_line(key, limit=120),
             hint=visible(hints[key]),
-            count=plural(len(who), "learner"),
+            count=len(who),
+            count_noun="learner" if len(who) == 1 else "learners",
             learners=tuple(
                 Link(target=report_href(one.learner), text=one_line(one.learner, limit=200))
                 for one in who
@@ -246,6 +247,6 @@ def _control(control: ControlResult) -> ControlLine:
         name=one_line(control.name, limit=120),
         word="as expected" if control.as_expected else "came out wrong",
         style="passed" if control.as_expected else "failed",
-        score=NONE if control.score is None else number(control.score),
+        score=None if control.score is None else number(control.score),
         why=visible(control.why) if control.why else "",
     )

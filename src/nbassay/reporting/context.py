@@ -44,7 +44,7 @@ class Link:
     target: str
     """Id of a section on this page."""
     text: str
-    """The section's heading."""
+    """The section's heading, shortened."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,30 +101,32 @@ class CheckLine:
     """The outcome as a word."""
     points: str
     """``7 of 10 points``."""
-    lost: str
-    """``−10``; empty when nothing was lost."""
-    lost_spoken: str
-    """``10 points lost``; empty when nothing was lost."""
     wanted: str
     """What was wanted."""
     saw: str
     """What was seen."""
     hint: str | None
     """What to look at next."""
-    step: str
-    """``Step 5`` with its title, if it has one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LostGroup:
-    """Points that hang on one cause: checks that were never reached, or that are broken."""
+class Loss:
+    """Points that were lost, or cannot be given yet, for one reason."""
 
+    lost: str
+    """``−10``; ``?`` when a person has to decide."""
+    lost_spoken: str
+    """``10 points lost``, ``Undecided``."""
     title: str
-    """``Not reached: 6 checks, −45 points``."""
-    text: str
-    """Why."""
+    """What was wanted, or how many checks hang on the same cause."""
+    target: str | None
+    """Id of its check on the page; None of several checks."""
+    aside: str | None
+    """Its step; None of several checks."""
+    text: str | None
+    """What to look at next."""
     checks: tuple[CheckLine, ...]
-    """Its checks, in the lab's order."""
+    """The checks that hang on the same cause; empty of a single check."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,10 +151,10 @@ class NumberLine:
 
     label: str
     """What."""
-    yours: str
-    """``–`` when there is none."""
-    reference: str
-    """``–`` when there is none."""
+    yours: str | None
+    """None when there is none."""
+    reference: str | None
+    """None when there is none."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -205,10 +207,8 @@ class StudentPage:
     """``Your notebook stopped at cell 8 (NameError).``"""
     misconceptions: tuple[str, ...]
     """Hints that explain most of the sheet, most telling first."""
-    lost: tuple[CheckLine, ...]
-    """Failed checks that cost points, in the lab's order: what comes first explains the rest."""
-    lost_groups: tuple[LostGroup, ...]
-    """Points that were never reached or could not be decided."""
+    losses: tuple[Loss, ...]
+    """Where points went: failed checks in the lab's order, what was never reached, what is open."""
     steps: tuple[StepGroup, ...]
     """All checks."""
     numbers: tuple[NumberLine, ...]
@@ -277,16 +277,16 @@ class LearnerRow:
     """Status word."""
     status_style: str
     """Name of its style."""
-    mark: str
-    """``71.5``, ``–`` when nothing was graded."""
+    mark: str | None
+    """``71.5``; None when nothing was graded."""
     mark_order: str
     """What the column is sorted by; empty sorts last."""
-    train: str
-    """Measured training accuracy."""
+    train: str | None
+    """Measured training accuracy, ``96.41 %``; None when there is none."""
     train_order: str
     """What the column is sorted by; empty sorts last."""
-    test: str
-    """Measured test accuracy."""
+    test: str | None
+    """Measured test accuracy, ``95.29 %``; None when there is none."""
     test_order: str
     """What the column is sorted by; empty sorts last."""
     first_lost: str
@@ -329,8 +329,10 @@ class MisconceptionLine:
     """Stable id."""
     hint: str
     """What its learners are told."""
-    count: str
-    """``5 learners``."""
+    count: int
+    """How many learners."""
+    count_noun: str
+    """``learner`` or ``learners``."""
     learners: tuple[Link, ...]
     """Who; targets are reports, relative to the class page."""
 
@@ -345,8 +347,8 @@ class ControlLine:
     """``as expected`` or ``came out wrong``."""
     style: str
     """Name of its style: ``passed`` or ``failed``."""
-    score: str
-    """``100``, ``–`` when nothing was graded."""
+    score: str | None
+    """``100``; None when nothing was graded."""
     why: str
     """What came out instead; empty when as expected."""
 

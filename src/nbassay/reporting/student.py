@@ -20,7 +20,7 @@ from nbassay.reporting.context import (
     Banner,
     CheckLine,
     Link,
-    LostGroup,
+    Loss,
     Mark,
     NumberLine,
     Pair,
@@ -42,7 +42,6 @@ from nbassay.reporting.text import (
     with_article,
 )
 from nbassay.reporting.wording import (
-    NONE,
     OUTCOME_WORDS,
     failing_controls,
     lost_points,
@@ -77,7 +76,7 @@ def student_page(
     """
     details = result.details
     reference_details = reference.details if reference else None
-    lines = _check_lines(result.checks, step_titles)
+    lines = _check_lines(result.checks)
     measurement = details.measurement if details else None
     confusion = (
         confusion_table(measurement.confusion) if measurement and measurement.confusion else None
@@ -98,12 +97,7 @@ def student_page(
         accuracies=_accuracies(result, reference),
         stopped_at=_stopped_at(broken_off),
         misconceptions=tuple(visible(found.hint) for found in result.misconceptions),
-        lost=tuple(
-            line
-            for line, check in zip(lines, result.checks, strict=True)
-            if check.outcome == "failed" and lost_points(check) > 0
-        ),
-        lost_groups=_lost_groups(result.checks, lines, broken_off),
+        losses=_losses(result.checks, lines, broken_off, step_titles),
         steps=_steps(result.checks, lines, step_titles),
         numbers=_numbers(result, reference),
         has_reference=reference is not None,
@@ -138,14 +132,14 @@ def environment_pairs(details: Details | None) -> tuple[Pair, ...]:
 
 def _with_contents(page: StudentPage) -> StudentPage:
     sections = (
-        ("mark", "Your mark", True),
-        ("lost", "What to look at next", bool(page.lost or page.lost_groups)),
-        ("checks", "Every check", bool(page.steps)),
-        ("numbers", "Your numbers", bool(page.numbers)),
+        ("mark", "Mark", True),
+        ("lost", "What to look at next", bool(page.losses or page.misconceptions)),
+        ("checks", "Checks", bool(page.steps)),
+        ("numbers", "Numbers", bool(page.numbers)),
         ("training", "Training curve", bool(page.curves)),
-        ("confusion", "What your network confuses", bool(page.confusion or page.wrong)),
-        ("stops", "Where your notebook stopped", bool(page.stops)),
-        ("circumstances", "How this was graded", True),
+        ("confusion", "Confusions", bool(page.confusion or page.wrong)),
+        ("stops", "Where it stopped", bool(page.stops)),
+        ("circumstances", "Grading", True),
     )
     contents = tuple(Link(target=key, text=text) for key, text, has in sections if has)
     return dataclasses.replace(page, contents=contents)
@@ -244,14 +238,18 @@ def _accuracies(
     result: SubmissionResult, reference: SubmissionResult | None
 ) -> tuple[Accuracy, ...]:
     pairs = (
-        ("Training accuracy", result.train_accuracy, reference and reference.train_accuracy),
-        ("Test accuracy", result.test_accuracy, reference and reference.test_accuracy),
+        (
+            "Training accuracy",
+            result.train_accuracy,
+            reference.train_accuracy if reference else None,
+        ),
+        ("Test accuracy", result.test_accuracy, reference.test_accuracy if reference else None),
     )
     return tuple(
         Accuracy(
             label=label,
             value=percent(mine),
-            reference=percent(theirs) if isinstance(theirs, float) else None,
+            reference=None if theirs is None else percent(theirs),
         )
         for label, mine, theirs in pairs
         if mine is not None
@@ -265,9 +263,7 @@ def _steps_in_order(checks: Sequence[CheckResult]) -> list[int]:
     return sorted({check.step for check in checks})
 
 
-def _check_lines(
-    checks: Sequence[CheckResult], step_titles: Mapping[int, str]
-) -> tuple[CheckLine, ...]:
+def _check_lines(checks: Sequence[CheckResult]) -> tuple[CheckLine, ...]:
     lines: list[CheckLine] = []
     taken: set[str] = set()
     for position, check in enumerate(checks, start=1):
@@ -275,7 +271,6 @@ def _check_lines(
         if anchor in taken:
             anchor = f"{anchor}-{position}"
         taken.add(anchor)
-        lost = lost_points(check)
         lines.append(
             CheckLine(
                 anchor=anchor,
@@ -285,12 +280,9 @@ def _check_lines(
                 points="not decided"
                 if check.outcome == "broken"
                 else f"{number(check.earned)} of {plural(check.points, 'point')}",
-                lost=f"−{number(lost)}" if lost else "",
-                lost_spoken=f"{plural(lost, 'point')} lost" if lost else "",
                 wanted=visible(check.wanted),
                 saw=visible(check.saw),
                 hint=visible(check.hint) if check.hint else None,
-                step=step_name(check.step, step_titles),
             )
         )
     return tuple(lines)
@@ -316,40 +308,73 @@ def _steps(
     return tuple(groups)
 
 
-def _lost_groups(
-    checks: Sequence[CheckResult], lines: Sequence[CheckLine], stops: Sequence[Stop]
-) -> tuple[LostGroup, ...]:
-    groups = []
-    not_reached = [
-        (check, line)
-        for check, line in zip(checks, lines, strict=True)
-        if check.outcome == "not-reached"
+def _losses(
+    checks: Sequence[CheckResult],
+    lines: Sequence[CheckLine],
+    stops: Sequence[Stop],
+    step_titles: Mapping[int, str],
+) -> tuple[Loss, ...]:
+    pairs = list(zip(checks, lines, strict=True))
+    # In the lab's order: an early mistake often explains the later ones.
+    failed = [
+        Loss(
+            lost=f"−{number(lost_points(check))}",
+            lost_spoken=f"{plural(lost_points(check), 'point')} lost",
+            title=line.wanted,
+            target=line.anchor,
+            aside=step_name(check.step, step_titles),
+            text=line.hint,
+            checks=(),
+        )
+        for check, line in pairs
+        if check.outcome == "failed" and lost_points(check) > 0
     ]
-    if not_reached:
-        lost = sum(lost_points(check) for check, _ in not_reached)
-        text = (
-            "What these ask about never came to be in your notebook, so nothing could be looked at."
-        )
-        if stops:
-            text += f" Mend the first cell that stopped before anything else: {_where(stops[0])}."
-        groups.append(
-            LostGroup(
-                title=f"Not reached: {plural(len(not_reached), 'check')}, {plural(lost, 'point')}",
-                text=text,
-                checks=tuple(line for _, line in not_reached),
-            )
-        )
-    broken = [line for line in lines if line.outcome == "broken"]
-    if broken:
-        groups.append(
-            LostGroup(
-                title=f"Broken: {plural(len(broken), 'check')}",
-                text="The check itself failed, not you. A person will decide, and nobody loses a "
-                "mark to our mistake.",
-                checks=tuple(broken),
-            )
-        )
-    return tuple(groups)
+    failed_points = sum(lost_points(check) for check in checks if check.outcome == "failed")
+    not_reached = _not_reached([pair for pair in pairs if pair[0].outcome == "not-reached"], stops)
+    broken = _broken([line for check, line in pairs if check.outcome == "broken"])
+    lost_there = sum(lost_points(check) for check in checks if check.outcome == "not-reached")
+    if lost_there > failed_points:  # whoever stopped early has one thing to mend before the rest
+        return (*not_reached, *failed, *broken)
+    return (*failed, *not_reached, *broken)
+
+
+def _not_reached(
+    pairs: Sequence[tuple[CheckResult, CheckLine]], stops: Sequence[Stop]
+) -> tuple[Loss, ...]:
+    if not pairs:
+        return ()
+    lost = sum(lost_points(check) for check, _ in pairs)
+    text = "What is asked about never came to be in your notebook: there was nothing to look at."
+    if stops:
+        text += f" Mend the first cell that stopped before anything else: {_where(stops[0])}."
+    return (
+        Loss(
+            lost=f"−{number(lost)}",
+            lost_spoken=f"{plural(lost, 'point')} lost",
+            title=f"{plural(len(pairs), 'check')} not reached",
+            target=None,
+            aside=None,
+            text=text,
+            checks=tuple(line for _, line in pairs),
+        ),
+    )
+
+
+def _broken(lines: Sequence[CheckLine]) -> tuple[Loss, ...]:
+    if not lines:
+        return ()
+    return (
+        Loss(
+            lost="?",
+            lost_spoken="Undecided",
+            title=f"{plural(len(lines), 'check')} broken",
+            target=None,
+            aside=None,
+            text="The check itself failed, not you. A person will decide, and nobody loses a mark "
+            "to our mistake.",
+            checks=tuple(lines),
+        ),
+    )
 
 
 # ---------------------------------------------------------------- numbers and the network
@@ -361,8 +386,8 @@ def _numbers(
     lines = [
         NumberLine(
             label=label,
-            yours=NONE if mine is None else percent(mine),
-            reference=NONE if theirs is None else percent(theirs),
+            yours=None if mine is None else percent(mine),
+            reference=None if theirs is None else percent(theirs),
         )
         for label, mine, theirs in (
             (
@@ -398,8 +423,8 @@ def _numbers(
 def _number_line(label: str, yours: str | None, reference: str | None) -> NumberLine:
     return NumberLine(
         label=one_line(label, limit=200),
-        yours=NONE if yours is None else one_line(yours, limit=300),
-        reference=NONE if reference is None else one_line(reference, limit=300),
+        yours=None if yours is None else one_line(yours, limit=300),
+        reference=None if reference is None else one_line(reference, limit=300),
     )
 
 
@@ -491,4 +516,4 @@ def _controls_sentence(controls: Sequence[ControlResult]) -> str | None:
     if wrong:
         return "Came out wrong: " + "; ".join(wrong)
     names = listed([one_line(control.name, limit=120) for control in controls])
-    return f"{names}: as expected"
+    return f"As expected: {names}"

@@ -31,8 +31,8 @@ def visible(text: str, *, limit: int = 4000) -> str:
         limit: Most characters that are kept; what follows is cut, and the cut is said.
 
     Returns:
-        The text with terminal colours removed, line ends as ``\\n``, control characters as their
-        pictures (␛), and direction overrides and lone surrogates by their number.
+        The text with terminal colours removed, line ends as ``\\n``, and control characters,
+        direction overrides and lone surrogates by their number: ``⟨U+001B⟩``.
     """
     text = _ANSI.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     was_cut = len(text) > limit
@@ -49,12 +49,9 @@ def _visible_character(character: str) -> str:
     code = ord(character)
     if character in "\n\t":
         return character
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "\u2421"
     is_unsafe = (
-        0x80 <= code < 0xA0
+        code < 0x20
+        or 0x7F <= code < 0xA0
         or 0xD800 <= code < 0xE000
         or code & 0xFFFE == 0xFFFE
         or character in _REORDERING
@@ -97,10 +94,17 @@ def listed(items: Sequence[str]) -> str:
     return f"{', '.join(items[:-1])} and {items[-1]}"
 
 
-_UNITS = {
-    "_s": "s",
-    "_mb": "MB",
-    "_bytes": "bytes",
+_UNITS = {"_s": "s", "_mb": "MB", "_bytes": "bytes"}
+_LIMITS = {
+    "cell": "one cell",
+    "notebook": "whole notebook",
+    "cpu": "processor time",
+    "memory": "memory",
+    "processes": "processes and threads",
+    "file": "one file",
+    "disk": "one writable folder",
+    "output": "outputs",
+    "evidence": "evidence",
 }
 
 
@@ -113,10 +117,14 @@ def limit_text(name: str, value: float) -> tuple[str, str]:
         value: In that unit.
 
     Returns:
-        What is limited and to how much: ``("notebook", "900 s")``.
+        What is limited and to how much: ``("whole notebook", "900 s")``.
     """
     for suffix, unit in _UNITS.items():
         if name.endswith(suffix):
-            label = name[: -len(suffix)].replace("_", " ")
-            return label, f"{number(value)}{NO_BREAK_SPACE}{unit}"
-    return name.replace("_", " "), number(value)
+            key = name[: -len(suffix)]
+            return _limit_name(key), f"{number(value)}{NO_BREAK_SPACE}{unit}"
+    return _limit_name(name), number(value)
+
+
+def _limit_name(key: str) -> str:
+    return _LIMITS.get(key, key.replace("_", " "))

@@ -21,7 +21,7 @@ OUTCOME_WORDS = {
 }
 
 NONE = "–"
-"""Printed where there is no value; templates add the word for who listens."""
+"""Printed where there is no value."""
 
 
 def step_name(step: int, titles: Mapping[int, str]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbassay.errors import OutputError
+from nbassay.files import write_whole
 from nbassay.records import Results, SubmissionResult
 from nbassay.reporting.gradebook import render_gradebook
 from nbassay.reporting.html import render_class, render_student
@@ -97,33 +96,6 @@ def write_student_report(
             reports_dir=reports_dir,
         ),
     )
-
-
-def write_whole(path: Path, text: str) -> None:
-    """
-    Write a text file so that nobody ever sees half of it.
-
-    Args:
-        path: The file; its folder is made if it is missing.
-        text: Its content; line ends are kept as they are.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        beside = Path(name)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
-            beside.chmod(0o644)
-            beside.replace(path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _folder_of(one: SubmissionResult, out: Path) -> Path:
