@@ -88,7 +88,8 @@ def _load_json(raw: bytes) -> dict[str, Any]:
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        what = "the file ends in the middle (truncated)" if error.pos >= len(text.rstrip()) - 1 else "not JSON"
+        is_cut = text.lstrip().startswith("{") and not text.rstrip().endswith("}")
+        what = "the file ends in the middle (truncated)" if is_cut else "not JSON"
         raise NotebookError(
             f"not a notebook: {what}, line {error.lineno}, column {error.colno}; "
             "save the notebook again and hand it in anew"

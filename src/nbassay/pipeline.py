@@ -151,7 +151,7 @@ def run_class(
                         item = waiting.pop(future)
                         how, seconds = future.result()
                         class_run.done += 1
-                        class_run.reused += how == "kept"
+                        class_run.reused += how == "already run"
                         class_run.seconds[item.learner] = round(seconds, 3)
                         progress.done(item.learner, how)
             except BaseException:
@@ -190,7 +190,7 @@ def _run_one(
     notes += notebook.notes
     if not is_fresh and _has_evidence(folder, evidence_key(digest, workshop, sandbox, 0)):
         _keep(folder, item, digest, notes, None)
-        return "kept"
+        return "already run"
     run = run_notebook(
         notebook, workshop=workshop, pristine=pristine, data_folder=data_folder, sandbox=sandbox,
         should_stop=should_stop,
@@ -200,7 +200,7 @@ def _run_one(
     write_whole(folder / "executed.ipynb", executed_notebook(notebook, run.outputs))
     _keep(folder, item, digest, notes, None)
     write_evidence(folder / "evidence", run.evidence, run.blobs)
-    return "run" if run.evidence.ending.reason == "finished" else run.evidence.ending.reason
+    return "done" if run.evidence.ending.reason == "finished" else run.evidence.ending.reason
 
 
 def _has_evidence(folder: Path, key: str) -> bool:

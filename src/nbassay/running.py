@@ -68,7 +68,6 @@ def run_notebook(
         levels=pristine.levels,
         seed=seed_of(notebook.digest, attempt),
         packages=workshop.manifest.packages,
-        scratch=SCRATCH,
     )
     box = Box(
         argv=[sys.executable, "-I", "-m", "nbassay.inside.executor"],
@@ -132,6 +131,7 @@ def _environment() -> dict[str, str]:
         "TMPDIR": "/tmp",  # noqa: S108 - inside the box
         "IPYTHONDIR": f"{HOME}/.ipython",
         "JUPYTER_RUNTIME_DIR": SCRATCH,
+        "NBASSAY_SCRATCH": SCRATCH,
         "MPLCONFIGDIR": f"{HOME}/.config/matplotlib",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",

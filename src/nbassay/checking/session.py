@@ -78,7 +78,9 @@ class Recorder:
         self.numbers[name].update(saw.numbers)
         self.found[name][check_id] = CheckResult(
             id=check_id, step=mark.kwargs["step"], outcome=outcome,  # type: ignore[arg-type]
-            points=points, earned=points if outcome == "passed" else 0.0,
+            points=points,
+            # A broken check is our bug: its points stand until a person has looked.
+            earned=points if outcome in ("passed", "broken") else 0.0,
             wanted=_first_paragraph(item.function.__doc__), saw="; ".join(notes),
             hint=None if outcome == "passed" else mark.kwargs["hint"],
         )

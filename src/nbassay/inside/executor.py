@@ -50,8 +50,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     levels: int
     seed: int
     packages: list[str]
-    scratch: str
-    """Folder for sockets and the facts file."""
 
 
 class CellReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +121,7 @@ class Relay:
 async def run(job: Job, pipe: int) -> None:
     """Run every code cell of the job's notebook and report each."""
     notebook = nbformat.from_dict(job.notebook)
-    scratch = Path(job.scratch)
+    scratch = Path(os.environ["NBASSAY_SCRATCH"])  # for sockets and the facts file
     cells = [
         index
         for index, cell in enumerate(notebook.cells)

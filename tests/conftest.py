@@ -1,0 +1,50 @@
+"""What the tests share: the command as a user runs it, and notebooks made on the spot."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TINY = Path(__file__).parent / "workshops" / "tiny"
+
+Nbassay = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def nbassay() -> Nbassay:
+    """Run the command line in a process of its own: ``nbassay("grade", path)``."""
+
+    def run(
+        *arguments: object, cwd: Path = TINY, python: tuple[str, ...] = (), **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *python, "-m", "nbassay", *map(str, arguments)],
+            cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True,
+            timeout=900, check=False,
+        )
+
+    return run
+
+
+def write_notebook(path: Path, *cells: str) -> Path:
+    """A notebook with these code cells."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+    return path
+
+
+RIGHT_CELLS = (
+    "import idx2numpy\n"
+    "tiles = idx2numpy.convert_from_file('tiles-idx3-ubyte')\n"
+    "labels = idx2numpy.convert_from_file('labels-idx1-ubyte')",
+    "tiles = tiles.reshape(40, 16) / 255",
+)
+"""All that the tiny workshop asks for."""

@@ -1,0 +1,555 @@
+"""Grading the tiny workshop through the command line: real kernels in a real sandbox, no TensorFlow."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+import zipfile
+from pathlib import Path
+
+import msgspec
+import nbformat
+import pytest
+
+from conftest import RIGHT_CELLS, ROOT, TINY, Nbassay, write_notebook
+from nbassay.files import owned
+from nbassay.records import Results, SubmissionResult
+
+pytestmark = pytest.mark.kernel
+
+
+def results_of(out: Path) -> Results:
+    return msgspec.json.decode((out / "results.json").read_bytes(), type=Results)
+
+
+def by_learner(out: Path) -> dict[str, SubmissionResult]:
+    return {one.learner: one for one in results_of(out).submissions}
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny class, graded once."""
+    out = tmp_path_factory.mktemp("tiny") / "graded"
+    done = subprocess.run(
+        [sys.executable, "-m", "nbassay", "grade", "submissions", "-o", str(out)],
+        cwd=TINY, capture_output=True, text=True, timeout=300, check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture
+def copied(graded: Path, tmp_path: Path) -> Path:
+    """The graded class, to be changed."""
+    return Path(shutil.copytree(graded, tmp_path / "graded"))
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Path:
+    """The tiny workshop, to be broken."""
+    return Path(shutil.copytree(TINY, tmp_path / "workshop"))
+
+
+# ------------------------------------------------------------------ marks and files
+
+
+@pytest.mark.parametrize(
+    ("learner", "mark", "lost"),
+    [
+        ("right", 100, []),
+        ("unscaled", 70, ["tiles.scaled"]),
+        ("stopped", 40, ["tiles.flat", "tiles.scaled"]),
+        ("empty", 0, ["tiles.loaded", "labels.loaded", "tiles.flat", "tiles.scaled"]),
+    ],
+)
+def test_marks_are_those_of_a_fair_instructor(
+    graded: Path, learner: str, mark: float, lost: list[str]
+) -> None:
+    """
+    Each submission earns what its work is worth, and loses it where it is wrong.
+    """
+    one = by_learner(graded)[learner]
+
+    assert (one.score, one.status) == (mark, "graded")
+    assert [check.id for check in one.checks if check.outcome != "passed"] == lost
+
+
+def test_the_stopped_notebook_says_where_it_stopped(graded: Path) -> None:
+    """
+    The cell that stopped a notebook is named with its error.
+    """
+    one = by_learner(graded)["stopped"]
+
+    assert one.notes[0].startswith("cell 2 stopped: AttributeError")
+    assert one.details is not None
+    assert one.details.stops[0].cell == 2
+
+
+def test_every_file_of_a_class_is_there(graded: Path) -> None:
+    """
+    The output folder holds what the design promises.
+    """
+    top = {path.name for path in graded.iterdir() if not path.name.startswith(".")}
+    learner = {path.name for path in (graded / "learners" / "right").iterdir()}
+
+    assert top == {
+        "results.json", "run.json", "gradebook.csv", "junit.xml", "index.html", "learners", "controls",
+    }
+    assert learner == {"report.html", "evidence", "executed.ipynb", "submission.json"}
+
+
+def test_gradebook_has_a_row_a_learner_and_a_column_a_check(graded: Path) -> None:
+    """
+    gradebook.csv can be read back and agrees with results.json.
+    """
+    with (graded / "gradebook.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    assert {row["learner"] for row in rows} == {"empty", "right", "stopped", "unscaled"}
+    assert {"tiles.loaded", "labels.loaded", "tiles.flat", "tiles.scaled"} <= set(rows[0])
+
+
+def test_junit_has_a_suite_a_learner(graded: Path) -> None:
+    """
+    junit.xml holds one testsuite a learner with one testcase a check.
+    """
+    suites = ElementTree.parse(graded / "junit.xml").getroot().findall("testsuite")
+
+    assert len(suites) == 4
+    assert all(len(suite.findall("testcase")) == 4 for suite in suites)
+
+
+def test_executed_notebook_is_valid(graded: Path) -> None:
+    """
+    executed.ipynb is a notebook again, with the error in it.
+    """
+    notebook = nbformat.read(graded / "learners" / "stopped" / "executed.ipynb", 4)
+    nbformat.validate(notebook)
+
+    assert [output.ename for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error"] == ["AttributeError"]
+
+
+def test_controls_are_graded_beside_the_class(graded: Path) -> None:
+    """
+    Both control samples came out as they must, and the reference's numbers are kept.
+    """
+    results = results_of(graded)
+
+    assert [(control.name, control.as_expected) for control in results.controls] == [
+        ("reference", True), ("known wrong", True),
+    ]
+    assert results.reference is not None
+    assert results.reference.score == 100
+
+
+def test_the_walls_are_recorded(graded: Path) -> None:
+    """
+    run.json tells which sandbox was used and that every attempt to leave it failed.
+    """
+    record = json.loads((graded / "run.json").read_text())
+
+    assert record["is_isolated"] is True
+    assert record["probes"]
+    assert all(probe["holds"] for probe in record["probes"])
+
+
+# ------------------------------------------------------------------ stages
+
+
+def test_scoring_twice_gives_the_same_bytes(copied: Path, nbassay: Nbassay) -> None:
+    """
+    results.json is byte-identical for the same evidence and checks.
+    """
+    before = (copied / "results.json").read_bytes()
+
+    assert nbassay("score", copied).returncode == 0
+    assert before == (copied / "results.json").read_bytes()
+
+
+def test_reports_are_rendered_from_results_alone(copied: Path, nbassay: Nbassay) -> None:
+    """
+    `report` needs no evidence and no kernel, and writes the same pages.
+    """
+    before = (copied / "learners" / "right" / "report.html").read_bytes()
+    for evidence in copied.glob("learners/*/evidence"):
+        shutil.rmtree(evidence)
+    (copied / "index.html").unlink()
+
+    assert nbassay("report", copied).returncode == 0
+    assert before == (copied / "learners" / "right" / "report.html").read_bytes()
+    assert (copied / "index.html").exists()
+
+
+def test_a_second_run_goes_on_from_the_first(copied: Path, nbassay: Nbassay) -> None:
+    """
+    What was run is not run again; a new submission is; the rest stays as it was.
+    """
+    submissions = copied.parent / "class"
+    shutil.copytree(TINY / "submissions", submissions)
+    write_notebook(submissions / "late.ipynb", *RIGHT_CELLS)
+
+    done = nbassay("grade", submissions, "-o", copied)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(": already run") == 6  # four submissions, two controls
+    assert "late: done" in done.stderr
+    assert by_learner(copied)["late"].score == 100
+
+
+def test_fresh_runs_everything_again(copied: Path, nbassay: Nbassay) -> None:
+    """
+    `--fresh` runs even what was run before.
+    """
+    done = nbassay("grade", "submissions", "-o", copied, "--fresh")
+
+    assert done.returncode == 0, done.stderr
+    assert "already run" not in done.stderr
+
+
+def test_checks_run_by_hand_over_stored_evidence(graded: Path) -> None:
+    """
+    `pytest checks/ --evidence DIR` works without the command line.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "checks", "-p", "no:cacheprovider", "-q", "--evidence",
+         str(graded / "learners" / "unscaled" / "evidence")],
+        cwd=TINY, capture_output=True, text=True, timeout=120, check=False,
+    )
+
+    assert "3 passed" in done.stdout, done.stdout
+    assert "1 failed" in done.stdout
+    assert "0.0 to 255.0" in done.stdout
+
+
+# ------------------------------------------------------------------ submissions of every kind
+
+
+def test_bad_files_are_told_and_the_rest_is_graded(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    Whatever cannot be read becomes `unreadable` with its reason; the class is graded all the same.
+    """
+    folder = tmp_path / "class"
+    write_notebook(folder / "good.ipynb", *RIGHT_CELLS)
+    good = (folder / "good.ipynb").read_text()
+    (folder / "not-json.ipynb").write_text("hello")
+    (folder / "truncated.ipynb").write_text(good[: len(good) // 2])
+    (folder / "nothing.ipynb").write_text("")
+    (folder / "web.ipynb").write_text("<!DOCTYPE html><html></html>")
+    (folder / "bytes.ipynb").write_bytes(b"\xff\xfe\x00\x01")
+    (folder / "list.ipynb").write_text("[]")
+    (folder / "r.ipynb").write_text(json.dumps({
+        "nbformat": 4, "nbformat_minor": 5, "cells": [],
+        "metadata": {"kernelspec": {"name": "ir", "language": "R", "display_name": "R"}},
+    }))
+    (folder / "folder.ipynb").mkdir()
+    (folder / "gone.ipynb").symlink_to(folder / "nowhere.ipynb")
+    out = tmp_path / "graded"
+
+    done = nbassay("grade", folder, "-o", out)
+    found = by_learner(out)
+
+    assert done.returncode == 0, done.stderr
+    assert found["good"].score == 100
+    expected = {
+        "not-json": "not JSON", "truncated": "truncated", "nothing": "empty", "web": "web page",
+        "bytes": "UTF-8", "list": "JSON object", "r": "written in R", "folder": "folder",
+        "gone": "No such file",
+    }
+    assert {name: found[name].status for name in expected} == dict.fromkeys(expected, "unreadable")
+    for name, words in expected.items():
+        assert words in found[name].notes[0], (name, found[name].notes)
+        assert (out / "learners" / name / "report.html").exists()
+
+
+def test_nbformat_3_is_brought_to_version_4(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    An old notebook is upgraded with a note and graded.
+    """
+    old = {
+        "nbformat": 3, "nbformat_minor": 0, "metadata": {"name": "old"},
+        "worksheets": [{"metadata": {}, "cells": [
+            {"cell_type": "code", "input": cell, "language": "python", "outputs": [], "metadata": {}, "collapsed": False}
+            for cell in RIGHT_CELLS
+        ]}],
+    }
+    (tmp_path / "old.ipynb").write_text(json.dumps(old))
+
+    done = nbassay("grade", tmp_path / "old.ipynb", "-o", tmp_path / "graded")
+    one = by_learner(tmp_path / "graded")["old"]
+
+    assert done.returncode == 0, done.stderr
+    assert one.score == 100
+    assert "notebook format 3 was brought to version 4" in one.notes
+
+
+def test_one_folder_a_learner_and_two_notebooks_of_one(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    The folder's name is the learner; two notebooks of one learner are both graded, with a note.
+    """
+    write_notebook(tmp_path / "class" / "Zoë Müller" / "lab.ipynb", *RIGHT_CELLS)
+    write_notebook(tmp_path / "class" / "ann" / "draft.ipynb", RIGHT_CELLS[0])
+    write_notebook(tmp_path / "class" / "ann" / "final.ipynb", *RIGHT_CELLS)
+    write_notebook(tmp_path / "class" / "ann" / ".ipynb_checkpoints" / "final.ipynb", "1/0")
+
+    done = nbassay("grade", tmp_path / "class", "-o", tmp_path / "graded")
+    found = by_learner(tmp_path / "graded")
+
+    assert done.returncode == 0, done.stderr
+    assert set(found) == {"Zoe-Muller", "ann--draft", "ann--final"}
+    assert found["ann--final"].score == 100
+    assert any("handed in 2 notebooks" in note for note in found["ann--draft"].notes)
+
+
+def test_zip_archive_of_a_learning_platform(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    A zip is read without unpacking it anywhere, names that climb out of it included.
+    """
+    notebook = write_notebook(tmp_path / "x.ipynb", *RIGHT_CELLS).read_bytes()
+    with zipfile.ZipFile(tmp_path / "class.zip", "w") as archive:
+        archive.writestr("ada_1_assignsubmission_file/lab.ipynb", notebook)
+        archive.writestr("../../../escape/lab.ipynb", notebook)
+
+    done = nbassay("grade", tmp_path / "class.zip", "-o", tmp_path / "graded")
+
+    assert done.returncode == 0, done.stderr
+    assert {one.score for one in results_of(tmp_path / "graded").submissions} == {100}
+    assert not (tmp_path.parent.parent / "escape").exists()
+
+
+def test_a_folder_without_notebooks_is_refused(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    Nothing to grade is an error of the caller, with what to do next.
+    """
+    done = nbassay("grade", tmp_path, "-o", tmp_path / "graded")
+
+    assert done.returncode == 2
+    assert "no notebook (*.ipynb)" in done.stderr
+    assert not (tmp_path / "graded").exists()
+
+
+# ------------------------------------------------------------------ a run that is disturbed
+
+
+def test_interrupted_class_goes_on_where_it_was(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    Ctrl-C ends with 130; what was done stays done; the next call runs only the rest.
+    """
+    folder = tmp_path / "class"
+    for number in range(4):
+        write_notebook(folder / f"a{number}.ipynb", *RIGHT_CELLS)
+    write_notebook(folder / "z.ipynb", *RIGHT_CELLS)
+    out = tmp_path / "graded"
+    with subprocess.Popen(
+        [sys.executable, "-m", "nbassay", "grade", str(folder), "-o", str(out), "-j", "1"],
+        cwd=TINY, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+    ) as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if "a1: done" in line:
+                running.send_signal(signal.SIGINT)
+                break
+        rest = running.stderr.read()
+    assert running.returncode == 130, rest
+    assert "goes on from there" in rest
+    assert not (out / "results.json").exists()
+
+    done = nbassay("grade", folder, "-o", out)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(": already run") >= 4  # two controls, a0, a1
+    assert {one.score for one in results_of(out).submissions} == {100}
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    Two runs into one folder: the second says so and touches nothing.
+    """
+    out = tmp_path / "graded"
+    with owned(out):
+        done = nbassay("grade", "submissions", "-o", out)
+
+    assert done.returncode == 2
+    assert "another run writes into this folder" in done.stderr
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    Output never mixes with files that are not ours.
+    """
+    (tmp_path / "thesis.txt").write_text("precious")
+
+    done = nbassay("grade", "submissions", "-o", tmp_path)
+
+    assert done.returncode == 2
+    assert "thesis.txt" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_corrupt_data_are_named_with_both_digests(
+    workshop: Path, tmp_path: Path, nbassay: Nbassay
+) -> None:
+    """
+    Lab data that are not the pinned ones stop the run before any notebook.
+    """
+    (workshop / "lab" / "data" / "labels-idx1-ubyte.gz").write_bytes(b"spoiled")
+
+    done = nbassay("grade", "submissions", "-o", tmp_path / "graded", cwd=workshop)
+
+    assert done.returncode == 2
+    assert "labels-idx1-ubyte.gz" in done.stderr
+    assert "expected sha256" in done.stderr
+
+
+def test_missing_data_are_named(workshop: Path, tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    A missing data file is an error with its path.
+    """
+    (workshop / "lab" / "data" / "tiles-idx3-ubyte.gz").unlink()
+
+    done = nbassay("grade", "submissions", "-o", tmp_path / "graded", cwd=workshop)
+
+    assert done.returncode == 2
+    assert "tiles-idx3-ubyte.gz: lab data cannot be read" in done.stderr
+
+
+def test_a_wrong_control_makes_marks_provisional(
+    workshop: Path, tmp_path: Path, nbassay: Nbassay
+) -> None:
+    """
+    A control that comes out wrong is told first and ends with 5.
+    """
+    shutil.copy(workshop / "reference" / "solution.ipynb", workshop / "reference" / "unscaled.ipynb")
+
+    done = nbassay("grade", "submissions", "-o", tmp_path / "graded", cwd=workshop)
+
+    assert done.returncode == 5
+    assert "provisional" in (tmp_path / "graded" / "index.html").read_text()
+
+
+def test_a_broken_check_costs_nobody_a_mark_silently(
+    workshop: Path, copied: Path, nbassay: Nbassay
+) -> None:
+    """
+    An exception in a check makes it broken and the sheet needs a review; it is not a failure.
+    """
+    checks = workshop / "checks" / "test_tiles.py"
+    checks.write_text(checks.read_text().replace("    last = tiles[-1].array\n", "    last = tiles[-1].nonsense\n"))
+
+    nbassay("score", copied, cwd=workshop)
+    one = by_learner(copied)["right"]
+
+    assert one.status == "needs-review"
+    assert [check.outcome for check in one.checks if check.id == "tiles.scaled"] == ["broken"]
+
+
+def test_without_any_sandbox_nothing_is_run(tmp_path: Path) -> None:
+    """
+    `grade` refuses without a sandbox, says what to install, and exits with 3.
+    """
+    # A machine without bwrap: no test can uninstall it, so the search comes back empty.
+    program = (
+        "from nbassay.sandbox import choose\n"
+        "choose.find_programs = lambda: []\n"
+        "from nbassay.cli import main\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "grade", "submissions", "-o", str(tmp_path / "graded")],
+        cwd=TINY, capture_output=True, text=True, timeout=60, check=False,
+    )
+
+    assert done.returncode == 3, done.stderr
+    assert "apt install bubblewrap" in done.stderr
+    assert not (tmp_path / "graded" / "learners").exists()
+
+
+def test_no_sandbox_is_used_only_by_name_and_marked(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    `--sandbox none` works, says so, and marks every result.
+    """
+    out = tmp_path / "graded"
+    done = nbassay("grade", "submissions", "-o", out, "--sandbox", "none")
+
+    assert done.returncode == 0, done.stderr
+    assert "WITHOUT a sandbox" in done.stderr
+    assert by_learner(out)["right"].score == 100
+    assert all(any("without a sandbox" in note for note in one.notes) for one in results_of(out).submissions)
+
+
+def test_python_without_assertions_is_refused(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    `python -O` would switch the checks off.
+    """
+    done = nbassay("grade", "submissions", "-o", tmp_path / "graded", python=("-O",))
+
+    assert done.returncode == 2
+    assert "run without -O" in done.stderr
+
+
+# ------------------------------------------------------------------ the other commands
+
+
+def test_check_tells_a_learner_what_to_do_next(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    `check` prints the mark, what was seen and the hint, and where the report is; 1 below full marks.
+    """
+    done = nbassay("check", "submissions/unscaled.ipynb", "-o", tmp_path / "mine")
+
+    assert done.returncode == 1, done.stderr
+    assert "70" in done.stdout
+    assert "Divide by the largest value" in done.stdout
+    assert "report.html" in done.stdout
+
+
+def test_check_of_right_work_ends_with_0(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    Full marks end with 0.
+    """
+    assert nbassay("check", "submissions/right.ipynb", "-o", tmp_path / "mine").returncode == 0
+
+
+def test_fail_under(copied: Path, nbassay: Nbassay) -> None:
+    """
+    `--fail-under` ends with 1 when a mark lies below it, and with 0 when none does.
+    """
+    assert nbassay("grade", "submissions", "-o", copied, "--fail-under", 50).returncode == 1
+    assert nbassay("grade", "submissions/right.ipynb", "-o", copied, "--fail-under", 50).returncode == 0
+
+
+def test_doctor_tells_of_walls_and_data(nbassay: Nbassay) -> None:
+    """
+    `doctor` tries the walls for real and counts the data.
+    """
+    done = nbassay("doctor", "--json")
+    found = json.loads(done.stdout)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert found["sandbox_holds"] is True
+    assert found["data"] == {"tiles": "40 rows of 16 values, digests match"}
+
+
+def test_data_unpacks_the_raw_files(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    `data DIR` gives a learner without network the raw files, and keeps right ones.
+    """
+    (tmp_path / "labels-idx1-ubyte").write_bytes(b"half a download")
+
+    assert nbassay("data", tmp_path).returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels-idx1-ubyte", "tiles-idx3-ubyte"]
+    assert (tmp_path / "labels-idx1-ubyte").stat().st_size == 48
+
+
+def test_grading_needs_a_workshop(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    Without a workshop.toml in sight the message names the option.
+    """
+    done = nbassay("grade", ROOT / "examples", cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert "--workshop" in done.stderr
