@@ -11,6 +11,7 @@ from nbassay.measure import prepared_range
 from nbassay.observed import Candidate, Observed, Sighting, steps_before_first_dense
 from nbassay.pristine import PristineSet
 
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prepared:
     """One set in the form in which it reached the network, or was last seen without one."""

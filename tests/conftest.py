@@ -26,8 +26,12 @@ def nbassay() -> Nbassay:
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, *python, "-m", "nbassay", *map(str, arguments)],
-            cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True,
-            timeout=900, check=False,
+            cwd=cwd,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
         )
 
     return run

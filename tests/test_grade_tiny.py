@@ -1,10 +1,9 @@
-"""Grading the tiny workshop through the command line: real kernels in a real sandbox, no TensorFlow."""
+"""The tiny workshop through the command line: real kernels in a real sandbox, no TensorFlow."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -16,8 +15,8 @@ from pathlib import Path
 import msgspec
 import nbformat
 import pytest
-
 from conftest import RIGHT_CELLS, ROOT, TINY, Nbassay, write_notebook
+
 from nbassay.files import owned
 from nbassay.records import Results, SubmissionResult
 
@@ -38,7 +37,11 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tiny") / "graded"
     done = subprocess.run(
         [sys.executable, "-m", "nbassay", "grade", "submissions", "-o", str(out)],
-        cwd=TINY, capture_output=True, text=True, timeout=300, check=False,
+        cwd=TINY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return out
@@ -99,7 +102,13 @@ def test_every_file_of_a_class_is_there(graded: Path) -> None:
     learner = {path.name for path in (graded / "learners" / "right").iterdir()}
 
     assert top == {
-        "results.json", "run.json", "gradebook.csv", "junit.xml", "index.html", "learners", "controls",
+        "results.json",
+        "run.json",
+        "gradebook.csv",
+        "junit.xml",
+        "index.html",
+        "learners",
+        "controls",
     }
     assert learner == {"report.html", "evidence", "executed.ipynb", "submission.json"}
 
@@ -132,7 +141,12 @@ def test_executed_notebook_is_valid(graded: Path) -> None:
     notebook = nbformat.read(graded / "learners" / "stopped" / "executed.ipynb", 4)
     nbformat.validate(notebook)
 
-    assert [output.ename for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error"] == ["AttributeError"]
+    assert [
+        output.ename
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "error"
+    ] == ["AttributeError"]
 
 
 def test_controls_are_graded_beside_the_class(graded: Path) -> None:
@@ -142,7 +156,8 @@ def test_controls_are_graded_beside_the_class(graded: Path) -> None:
     results = results_of(graded)
 
     assert [(control.name, control.as_expected) for control in results.controls] == [
-        ("reference", True), ("known wrong", True),
+        ("reference", True),
+        ("known wrong", True),
     ]
     assert results.reference is not None
     assert results.reference.score == 100
@@ -217,9 +232,22 @@ def test_checks_run_by_hand_over_stored_evidence(graded: Path) -> None:
     `pytest checks/ --evidence DIR` works without the command line.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "checks", "-p", "no:cacheprovider", "-q", "--evidence",
-         str(graded / "learners" / "unscaled" / "evidence")],
-        cwd=TINY, capture_output=True, text=True, timeout=120, check=False,
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "checks",
+            "-p",
+            "no:cacheprovider",
+            "-q",
+            "--evidence",
+            str(graded / "learners" / "unscaled" / "evidence"),
+        ],
+        cwd=TINY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
     assert "3 passed" in done.stdout, done.stdout
@@ -243,10 +271,16 @@ def test_bad_files_are_told_and_the_rest_is_graded(tmp_path: Path, nbassay: Nbas
     (folder / "web.ipynb").write_text("<!DOCTYPE html><html></html>")
     (folder / "bytes.ipynb").write_bytes(b"\xff\xfe\x00\x01")
     (folder / "list.ipynb").write_text("[]")
-    (folder / "r.ipynb").write_text(json.dumps({
-        "nbformat": 4, "nbformat_minor": 5, "cells": [],
-        "metadata": {"kernelspec": {"name": "ir", "language": "R", "display_name": "R"}},
-    }))
+    (folder / "r.ipynb").write_text(
+        json.dumps(
+            {
+                "nbformat": 4,
+                "nbformat_minor": 5,
+                "cells": [],
+                "metadata": {"kernelspec": {"name": "ir", "language": "R", "display_name": "R"}},
+            }
+        )
+    )
     (folder / "folder.ipynb").mkdir()
     (folder / "gone.ipynb").symlink_to(folder / "nowhere.ipynb")
     out = tmp_path / "graded"
@@ -257,8 +291,14 @@ def test_bad_files_are_told_and_the_rest_is_graded(tmp_path: Path, nbassay: Nbas
     assert done.returncode == 0, done.stderr
     assert found["good"].score == 100
     expected = {
-        "not-json": "not JSON", "truncated": "truncated", "nothing": "empty", "web": "web page",
-        "bytes": "UTF-8", "list": "JSON object", "r": "written in R", "folder": "folder",
+        "not-json": "not JSON",
+        "truncated": "truncated",
+        "nothing": "empty",
+        "web": "web page",
+        "bytes": "UTF-8",
+        "list": "JSON object",
+        "r": "written in R",
+        "folder": "folder",
         "gone": "No such file",
     }
     assert {name: found[name].status for name in expected} == dict.fromkeys(expected, "unreadable")
@@ -272,11 +312,25 @@ def test_nbformat_3_is_brought_to_version_4(tmp_path: Path, nbassay: Nbassay) ->
     An old notebook is upgraded with a note and graded.
     """
     old = {
-        "nbformat": 3, "nbformat_minor": 0, "metadata": {"name": "old"},
-        "worksheets": [{"metadata": {}, "cells": [
-            {"cell_type": "code", "input": cell, "language": "python", "outputs": [], "metadata": {}, "collapsed": False}
-            for cell in RIGHT_CELLS
-        ]}],
+        "nbformat": 3,
+        "nbformat_minor": 0,
+        "metadata": {"name": "old"},
+        "worksheets": [
+            {
+                "metadata": {},
+                "cells": [
+                    {
+                        "cell_type": "code",
+                        "input": cell,
+                        "language": "python",
+                        "outputs": [],
+                        "metadata": {},
+                        "collapsed": False,
+                    }
+                    for cell in RIGHT_CELLS
+                ],
+            }
+        ],
     }
     (tmp_path / "old.ipynb").write_text(json.dumps(old))
 
@@ -347,7 +401,10 @@ def test_interrupted_class_goes_on_where_it_was(tmp_path: Path, nbassay: Nbassay
     out = tmp_path / "graded"
     with subprocess.Popen(
         [sys.executable, "-m", "nbassay", "grade", str(folder), "-o", str(out), "-j", "1"],
-        cwd=TINY, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        cwd=TINY,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
     ) as running:
         assert running.stderr is not None
         for line in running.stderr:
@@ -424,7 +481,9 @@ def test_a_wrong_control_makes_marks_provisional(
     """
     A control that comes out wrong is told first and ends with 5.
     """
-    shutil.copy(workshop / "reference" / "solution.ipynb", workshop / "reference" / "unscaled.ipynb")
+    shutil.copy(
+        workshop / "reference" / "solution.ipynb", workshop / "reference" / "unscaled.ipynb"
+    )
 
     done = nbassay("grade", "submissions", "-o", tmp_path / "graded", cwd=workshop)
 
@@ -439,7 +498,11 @@ def test_a_broken_check_costs_nobody_a_mark_silently(
     An exception in a check makes it broken and the sheet needs a review; it is not a failure.
     """
     checks = workshop / "checks" / "test_tiles.py"
-    checks.write_text(checks.read_text().replace("    last = tiles[-1].array\n", "    last = tiles[-1].nonsense\n"))
+    checks.write_text(
+        checks.read_text().replace(
+            "    last = tiles[-1].array\n", "    last = tiles[-1].nonsense\n"
+        )
+    )
 
     nbassay("score", copied, cwd=workshop)
     one = by_learner(copied)["right"]
@@ -461,7 +524,11 @@ def test_without_any_sandbox_nothing_is_run(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", program, "grade", "submissions", "-o", str(tmp_path / "graded")],
-        cwd=TINY, capture_output=True, text=True, timeout=60, check=False,
+        cwd=TINY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
     assert done.returncode == 3, done.stderr
@@ -479,7 +546,10 @@ def test_no_sandbox_is_used_only_by_name_and_marked(tmp_path: Path, nbassay: Nba
     assert done.returncode == 0, done.stderr
     assert "WITHOUT a sandbox" in done.stderr
     assert by_learner(out)["right"].score == 100
-    assert all(any("without a sandbox" in note for note in one.notes) for one in results_of(out).submissions)
+    assert all(
+        any("without a sandbox" in note for note in one.notes)
+        for one in results_of(out).submissions
+    )
 
 
 def test_python_without_assertions_is_refused(tmp_path: Path, nbassay: Nbassay) -> None:
@@ -497,7 +567,7 @@ def test_python_without_assertions_is_refused(tmp_path: Path, nbassay: Nbassay) 
 
 def test_check_tells_a_learner_what_to_do_next(tmp_path: Path, nbassay: Nbassay) -> None:
     """
-    `check` prints the mark, what was seen and the hint, and where the report is; 1 below full marks.
+    `check` prints the mark, what was seen, the hint and the report; it ends with 1.
     """
     done = nbassay("check", "submissions/unscaled.ipynb", "-o", tmp_path / "mine")
 
@@ -519,7 +589,10 @@ def test_fail_under(copied: Path, nbassay: Nbassay) -> None:
     `--fail-under` ends with 1 when a mark lies below it, and with 0 when none does.
     """
     assert nbassay("grade", "submissions", "-o", copied, "--fail-under", 50).returncode == 1
-    assert nbassay("grade", "submissions/right.ipynb", "-o", copied, "--fail-under", 50).returncode == 0
+    assert (
+        nbassay("grade", "submissions/right.ipynb", "-o", copied, "--fail-under", 50).returncode
+        == 0
+    )
 
 
 def test_doctor_tells_of_walls_and_data(nbassay: Nbassay) -> None:
@@ -541,7 +614,10 @@ def test_data_unpacks_the_raw_files(tmp_path: Path, nbassay: Nbassay) -> None:
     (tmp_path / "labels-idx1-ubyte").write_bytes(b"half a download")
 
     assert nbassay("data", tmp_path).returncode == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels-idx1-ubyte", "tiles-idx3-ubyte"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "labels-idx1-ubyte",
+        "tiles-idx3-ubyte",
+    ]
     assert (tmp_path / "labels-idx1-ubyte").stat().st_size == 48
 
 

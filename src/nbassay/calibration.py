@@ -21,7 +21,7 @@ COVERAGE = 0.99
 CONFIDENCE = 0.95
 
 
-class CalibrationRun(Record):
+class CalibrationRun(Record, frozen=True, kw_only=True):
     """One run of the reference."""
 
     seed: int
@@ -30,7 +30,7 @@ class CalibrationRun(Record):
     test_accuracy: float
 
 
-class Calibration(Record):
+class Calibration(Record, frozen=True, kw_only=True):
     """``reference/calibration.json``."""
 
     schema: Literal["nbassay/calibration/1"]
@@ -41,7 +41,7 @@ class Calibration(Record):
     runs: list[CalibrationRun]
 
 
-class CalibratedBound(Record):
+class CalibratedBound(Record, frozen=True, kw_only=True):
     """What an accuracy must reach, and where that comes from."""
 
     value: float

@@ -22,7 +22,13 @@ from rich.progress import Progress as RichProgress
 from nbassay.errors import AssayError, SandboxError, UsageError
 from nbassay.files import owned, write_whole
 from nbassay.pipeline import (
-    ClassRun, Progress, control_submissions, default_jobs, report_class, run_class, score_class,
+    ClassRun,
+    Progress,
+    control_submissions,
+    default_jobs,
+    report_class,
+    run_class,
+    score_class,
     write_run_record,
 )
 from nbassay.records import Results
@@ -37,26 +43,48 @@ DONE, BELOW, NO_SANDBOX, NOT_RUN, CONTROL_WRONG, INTERRUPTED = 0, 1, 3, 4, 5, 13
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 WORKSHOP = click.option(
-    "--workshop", "workshop_folder", metavar="DIR", type=click.Path(path_type=Path),
+    "--workshop",
+    "workshop_folder",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
     help="Folder with a workshop.toml.  [default: the nearest one]",
 )
 OUTPUT = click.option(
-    "-o", "--output", "out", metavar="OUT", type=click.Path(path_type=Path), default=Path("graded"),
-    show_default=True, help="Folder for reports and evidence.",
+    "-o",
+    "--output",
+    "out",
+    metavar="OUT",
+    type=click.Path(path_type=Path),
+    default=Path("graded"),
+    show_default=True,
+    help="Folder for reports and evidence.",
 )
 JOBS = click.option(
-    "-j", "--jobs", metavar="N", type=click.IntRange(1, 256), help="Boxes at once.  [default: as many as cores]"
+    "-j",
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(1, 256),
+    help="Boxes at once.  [default: as many as cores]",
 )
 TIMEOUT = click.option(
-    "--timeout", metavar="S", type=click.FloatRange(min=1), help="Seconds a cell.  [default: workshop.toml's]"
+    "--timeout",
+    metavar="S",
+    type=click.FloatRange(min=1),
+    help="Seconds a cell.  [default: workshop.toml's]",
 )
 SANDBOX = click.option(
-    "--sandbox", "sandbox_name", metavar="NAME", default="auto", show_default=True,
+    "--sandbox",
+    "sandbox_name",
+    metavar="NAME",
+    default="auto",
+    show_default=True,
     help=f"auto, or one of: {', '.join(PROVIDERS)}.",
 )
 FRESH = click.option("--fresh", "is_fresh", is_flag=True, help="Run again what was run before.")
 QUIET = click.option("-q", "--quiet", "is_quiet", is_flag=True, help="No progress.")
-JSON = click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a table.")
+JSON = click.option(
+    "--json", "as_json", is_flag=True, help="Print results.json instead of a table."
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,8 +104,13 @@ class BarProgress:
 
     def __init__(self, console: Console) -> None:
         self._bar = RichProgress(
-            TextColumn("running notebooks"), BarColumn(), MofNCompleteColumn(),
-            TimeRemainingColumn(), TextColumn("{task.fields[last]}"), console=console, transient=True,
+            TextColumn("running notebooks"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[last]}"),
+            console=console,
+            transient=True,
         )
 
     def start(self, total: int) -> None:
@@ -114,7 +147,9 @@ class NoProgress:
 def cli() -> None:
     """Grade notebook labs by measuring what the learner's notebook did."""
     if not __debug__:
-        raise UsageError("python -O switches assertions off, and the checks are assertions: run without -O")
+        raise UsageError(
+            "python -O switches assertions off, and the checks are assertions: run without -O"
+        )
 
 
 @cli.command()
@@ -129,9 +164,16 @@ def cli() -> None:
 @QUIET
 @JSON
 def grade(
-    paths: tuple[Path, ...], out: Path, workshop_folder: Path | None, jobs: int | None,
-    timeout: float | None, sandbox_name: str, is_fresh: bool, fail_under: float | None,
-    is_quiet: bool, as_json: bool,
+    paths: tuple[Path, ...],
+    out: Path,
+    workshop_folder: Path | None,
+    jobs: int | None,
+    timeout: float | None,
+    sandbox_name: str,
+    is_fresh: bool,
+    fail_under: float | None,
+    is_quiet: bool,
+    as_json: bool,
 ) -> int:
     """
     Run, score and report a class.
@@ -142,8 +184,12 @@ def grade(
     workshop = _workshop(workshop_folder, timeout)
     submissions = find_submissions(paths)
     options = RunOptions(
-        workshop=workshop, out=out, jobs=jobs or default_jobs(), sandbox=choose(sandbox_name),
-        is_fresh=is_fresh, progress=_progress(is_quiet),
+        workshop=workshop,
+        out=out,
+        jobs=jobs or default_jobs(),
+        sandbox=choose(sandbox_name),
+        is_fresh=is_fresh,
+        progress=_progress(is_quiet),
     )
     with owned(out):
         _run(options, submissions)
@@ -165,13 +211,23 @@ def grade(
 @FRESH
 @QUIET
 def run(
-    paths: tuple[Path, ...], out: Path, workshop_folder: Path | None, jobs: int | None,
-    timeout: float | None, sandbox_name: str, is_fresh: bool, is_quiet: bool,
+    paths: tuple[Path, ...],
+    out: Path,
+    workshop_folder: Path | None,
+    jobs: int | None,
+    timeout: float | None,
+    sandbox_name: str,
+    is_fresh: bool,
+    is_quiet: bool,
 ) -> int:
     """Run notebooks and keep their evidence; `score` and `report` go on from it."""
     options = RunOptions(
-        workshop=_workshop(workshop_folder, timeout), out=out, jobs=jobs or default_jobs(),
-        sandbox=choose(sandbox_name), is_fresh=is_fresh, progress=_progress(is_quiet),
+        workshop=_workshop(workshop_folder, timeout),
+        out=out,
+        jobs=jobs or default_jobs(),
+        sandbox=choose(sandbox_name),
+        is_fresh=is_fresh,
+        progress=_progress(is_quiet),
     )
     submissions = find_submissions(paths)
     with owned(out):
@@ -205,8 +261,14 @@ def report(out: Path, workshop_folder: Path | None) -> int:
 @cli.command()
 @click.argument("notebook", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option(
-    "-o", "--output", "out", metavar="OUT", type=click.Path(path_type=Path), default=Path("checked"),
-    show_default=True, help="Folder for the report.",
+    "-o",
+    "--output",
+    "out",
+    metavar="OUT",
+    type=click.Path(path_type=Path),
+    default=Path("checked"),
+    show_default=True,
+    help="Folder for the report.",
 )
 @WORKSHOP
 @TIMEOUT
@@ -215,8 +277,14 @@ def report(out: Path, workshop_folder: Path | None) -> int:
 @QUIET
 @JSON
 def check(
-    notebook: Path, out: Path, workshop_folder: Path | None, timeout: float | None,
-    sandbox_name: str, is_fresh: bool, is_quiet: bool, as_json: bool,
+    notebook: Path,
+    out: Path,
+    workshop_folder: Path | None,
+    timeout: float | None,
+    sandbox_name: str,
+    is_fresh: bool,
+    is_quiet: bool,
+    as_json: bool,
 ) -> int:
     """
     Check your own notebook: a short summary here, and a report to open.
@@ -235,22 +303,20 @@ def check(
         click.echo("No sandbox on this machine: your notebook runs with your own rights.", err=True)
         sandbox = choose("none")
     submissions = find_submissions([notebook])
-    reference = next(
-        control for control in workshop.manifest.controls
-        if control.notebook == workshop.manifest.reference
-    )
     with owned(out):
         learners = [item.learner for item in submissions]
         write_run_record(
             out, workshop=workshop, sandbox=sandbox, probes=[], learners=learners, class_run=None
         )
         run_class(
-            submissions, workshop=workshop, sandbox=sandbox, out=out, jobs=default_jobs(),
-            progress=_progress(is_quiet), is_fresh=is_fresh,
-            controls=[
-                item for item in control_submissions(workshop)
-                if item.file == Path(reference.notebook).name
-            ][:1],
+            submissions,
+            workshop=workshop,
+            sandbox=sandbox,
+            out=out,
+            jobs=default_jobs(),
+            progress=_progress(is_quiet),
+            is_fresh=is_fresh,
+            controls=control_submissions(workshop, only=workshop.manifest.reference),
         )
         score_class(out, workshop=workshop)
         results = report_class(out, workshop=workshop)
@@ -301,7 +367,12 @@ def lab() -> None:
 @lab.command("to-notebook")
 @click.argument("page", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option(
-    "-o", "--output", "target", metavar="NOTEBOOK", required=True, type=click.Path(path_type=Path),
+    "-o",
+    "--output",
+    "target",
+    metavar="NOTEBOOK",
+    required=True,
+    type=click.Path(path_type=Path),
     help="Notebook to write.",
 )
 def to_notebook(page: Path, target: Path) -> int:
@@ -311,9 +382,13 @@ def to_notebook(page: Path, target: Path) -> int:
     try:
         text = page.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{page}: expected UTF-8 text, found byte 0x{error.object[error.start]:02x} at {error.start}") from None
+        raise UsageError(
+            f"{page}: expected UTF-8 text, found byte 0x{error.object[error.start]:02x} "
+            f"at {error.start}"
+        ) from None
     notebook = labpage.to_notebook(labpage.read_page(text))
-    write_whole(target, nbformat.writes(notebook) + "\n")
+    text = nbformat.writes(notebook)
+    write_whole(target, text + "\n")
     click.echo(target)
     return DONE
 
@@ -329,7 +404,10 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("nbassay: interrupted; what is done stays done, the same command goes on from there", err=True)
+        click.echo(
+            "nbassay: interrupted; what is done stays done, the same command goes on from there",
+            err=True,
+        )
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(1)
@@ -361,14 +439,23 @@ def _run(options: RunOptions, submissions: list[Submission]) -> ClassRun:
 
     def record(class_run: ClassRun | None) -> None:
         write_run_record(
-            options.out, workshop=options.workshop, sandbox=options.sandbox, probes=told,
-            learners=[item.learner for item in submissions], class_run=class_run,
+            options.out,
+            workshop=options.workshop,
+            sandbox=options.sandbox,
+            probes=told,
+            learners=[item.learner for item in submissions],
+            class_run=class_run,
         )
 
     record(None)
     class_run = run_class(
-        submissions, workshop=options.workshop, sandbox=options.sandbox, out=options.out,
-        jobs=options.jobs, progress=options.progress, is_fresh=options.is_fresh,
+        submissions,
+        workshop=options.workshop,
+        sandbox=options.sandbox,
+        out=options.out,
+        jobs=options.jobs,
+        progress=options.progress,
+        is_fresh=options.is_fresh,
     )
     record(class_run)
     return class_run
@@ -399,4 +486,3 @@ def _exit_code(results: Results, fail_under: float | None) -> int:
     if fail_under is not None and any((one.score or 0) < fail_under for one in results.submissions):
         return BELOW
     return DONE
-

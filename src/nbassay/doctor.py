@@ -20,7 +20,7 @@ from nbassay.workshop import find_workshop, read_workshop
 PACKAGES = ("nbassay", "tensorflow", "keras", "numpy", "nbclient", "ipykernel", "pytest")
 
 
-class Wall(Record):
+class Wall(Record, frozen=True, kw_only=True):
     """One attempt to get out of the box."""
 
     name: str
@@ -28,7 +28,7 @@ class Wall(Record):
     detail: str
 
 
-class Findings(Record):
+class Findings(Record, frozen=True, kw_only=True):
     """All that was found."""
 
     machine: str
@@ -59,7 +59,9 @@ def examine(workshop_folder: Path | None, sandbox_name: str) -> Findings:
             ]
             holds = all(wall.holds for wall in walls)
         else:
-            problems.append("the provider none has no walls; grade only takes it when asked by name")
+            problems.append(
+                "the provider none has no walls; grade only takes it when asked by name"
+            )
     except SandboxError as error:
         problems.append(str(error))
     workshop_told, data = "none found", {}
@@ -82,7 +84,11 @@ def examine(workshop_folder: Path | None, sandbox_name: str) -> Findings:
         machine=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         packages={name: _version(name) for name in PACKAGES},
-        sandbox=sandbox_told, sandbox_holds=holds, walls=walls, workshop=workshop_told, data=data,
+        sandbox=sandbox_told,
+        sandbox_holds=holds,
+        walls=walls,
+        workshop=workshop_told,
+        data=data,
         problems=problems,
     )
 

@@ -7,7 +7,7 @@ Errors that a person who runs the suite can act on.
     ├── ManifestError         a value of workshop.toml cannot be used
     ├── DataError             lab data missing or not the pinned bytes
     ├── SubmissionError       nothing to grade where the caller pointed
-    ├── NotebookError         a file is not a notebook that can be run (a learner's, never fatal to a class)
+    ├── NotebookError         a learner's file cannot be run; never fatal to a class
     ├── OutputError           the output folder cannot be used
     ├── EvidenceError         bytes that are not evidence, or evidence of another run
     ├── UsageError            options that do not go together, `python -O`

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -26,7 +25,14 @@ from nbassay.errors import EvidenceError
 from nbassay.inside.channel import BLOB, BLOB_HEAD, CELL, FACT
 from nbassay.pristine import RowIndex
 from nbassay.records import (
-    BlobHeader, Evidence, Fact, Labels, PredictFact, Record, Rows, Step,
+    BlobHeader,
+    Evidence,
+    Fact,
+    Labels,
+    PredictFact,
+    Record,
+    Rows,
+    Step,
 )
 
 MOST_FACTS = 20_000
@@ -112,7 +118,10 @@ class Collector:
                 yield record.values, self._blob(record.values, "int64", 1)
             elif isinstance(record, Step):
                 for ref, dimensions in (
-                    (record.kernel, 2), (record.bias, 1), (record.mean, 1), (record.deviation, 1)
+                    (record.kernel, 2),
+                    (record.bias, 1),
+                    (record.mean, 1),
+                    (record.deviation, 1),
                 ):
                     if ref is not None:
                         yield ref, self._blob(ref, "float32", dimensions)
@@ -165,11 +174,14 @@ def write_evidence(folder: Path, evidence: Evidence, blobs: Blobs) -> None:
     try:
         text = msgspec.json.format(msgspec.json.encode(evidence), indent=1)
         (beside / EVIDENCE_FILE).write_bytes(text + b"\n")
-        save_file({name: np.ascontiguousarray(blobs[name]) for name in sorted(blobs)}, beside / ARRAYS_FILE)
+        save_file(
+            {name: np.ascontiguousarray(blobs[name]) for name in sorted(blobs)},
+            beside / ARRAYS_FILE,
+        )
         beside.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
-        os.replace(beside, folder)
+        beside.replace(folder)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
@@ -212,4 +224,3 @@ def _floats(record: Any) -> Iterator[float]:
     elif isinstance(record, dict):
         for item in record.values():
             yield from _floats(item)
-

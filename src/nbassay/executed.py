@@ -29,16 +29,25 @@ def executed_notebook(notebook: Notebook, outputs: dict[int, list[dict[str, Any]
     cells = []
     for index, cell in enumerate(notebook.content["cells"]):
         if cell["cell_type"] != "code":
-            cells.append({
-                "cell_type": "raw", "id": cell["id"], "metadata": {}, "source": visible(cell["source"], limit=MOST_TEXT),
-            })
+            cells.append(
+                {
+                    "cell_type": "raw",
+                    "id": cell["id"],
+                    "metadata": {},
+                    "source": visible(cell["source"], limit=MOST_TEXT),
+                }
+            )
             continue
-        cells.append({
-            **cell, "source": visible(cell["source"], limit=MOST_TEXT),
-            "outputs": [kept for output in outputs.get(index, []) if (kept := _clean(output))],
-        })
+        cells.append(
+            {
+                **cell,
+                "source": visible(cell["source"], limit=MOST_TEXT),
+                "outputs": [kept for output in outputs.get(index, []) if (kept := _clean(output))],
+            }
+        )
     content = {
-        **notebook.content, "cells": cells,
+        **notebook.content,
+        "cells": cells,
         "metadata": {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
@@ -59,7 +68,8 @@ def _clean(output: dict[str, Any]) -> dict[str, Any] | None:
         traceback = output.get("traceback")
         lines = traceback if isinstance(traceback, list) else []
         return {
-            "output_type": "error", "ename": _text(output.get("ename"))[:200],
+            "output_type": "error",
+            "ename": _text(output.get("ename"))[:200],
             "evalue": _text(output.get("evalue"))[:4000],
             "traceback": [_text(line)[:4000] for line in lines[:200]],
         }

@@ -43,12 +43,16 @@ def preparation_of(array: Array, levels: int) -> Preparation | None:
     row_shape = tuple(array.shape[1:])
     if array.rows is not None:
         return Preparation(
-            scale=array.rows.scale, offset=array.rows.offset, row_shape=row_shape,
+            scale=array.rows.scale,
+            offset=array.rows.offset,
+            row_shape=row_shape,
             dtype=array.dtype,
         )
     if isinstance(array.low, float) and isinstance(array.high, float) and array.high > array.low:
         return Preparation(
-            scale=(array.high - array.low) / levels, offset=array.low, row_shape=row_shape,
+            scale=(array.high - array.low) / levels,
+            offset=array.low,
+            row_shape=row_shape,
             dtype=array.dtype,
         )
     return None
@@ -69,7 +73,11 @@ def predicted_classes(
 
 
 def measure(
-    candidate: Candidate, observed: Observed, *, train: str = "train", test: str = "test",
+    candidate: Candidate,
+    observed: Observed,
+    *,
+    train: str = "train",
+    test: str = "test",
     largest_gap: float,
 ) -> Measurement:
     """
@@ -85,7 +93,11 @@ def measure(
         return _unmeasured("the workshop has no such data")
     if state.steps is None:
         return _unmeasured(state.why_not or "the network could not be followed")
-    if state.gap is None or not isinstance(state.gap, float) or state.gap > largest_gap * _size(state):
+    if (
+        state.gap is None
+        or not isinstance(state.gap, float)
+        or state.gap > largest_gap * _size(state)
+    ):
         gap = state.gap if state.gap is not None else "nothing"
         if not (gap == "nan" and _is_broken(state, observed)):
             return _unmeasured(f"the chain of layers and the network differ by {gap}")
@@ -166,8 +178,10 @@ def _examples(truth: np.ndarray, predicted: np.ndarray) -> list[Wrong]:
 def _size(state: ModelFact) -> float:
     """Differences grow with the output: a softmax stays below 1, a linear output does not."""
     last = next((step for step in reversed(state.steps or []) if step.op != "identity"), None)
-    bounded = last is not None and last.op == "activation" and last.activation in (
-        "softmax", "sigmoid", "tanh"
+    bounded = (
+        last is not None
+        and last.op == "activation"
+        and last.activation in ("softmax", "sigmoid", "tanh")
     )
     return 1.0 if bounded else 100.0
 
@@ -186,4 +200,3 @@ def _unmeasured(why_not: str) -> Measurement:
     return Measurement(
         train_accuracy=None, test_accuracy=None, confusion=None, wrong=[], why_not=why_not
     )
-

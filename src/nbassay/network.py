@@ -31,7 +31,9 @@ def _elu(x: np.ndarray) -> np.ndarray:
 
 
 def _selu(x: np.ndarray) -> np.ndarray:
-    return np.asarray(1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0))))
+    return np.asarray(
+        1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0)))
+    )
 
 
 def _softplus(x: np.ndarray) -> np.ndarray:
@@ -62,7 +64,9 @@ ACTIVATIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 """Keras' activations by canonical name, on arrays of shape (n, units)."""
 
 
-def run_steps(steps: Sequence[Step], weights: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+def run_steps(
+    steps: Sequence[Step], weights: Mapping[str, np.ndarray], x: np.ndarray
+) -> np.ndarray:
     """
     Compute the chain.
 

@@ -66,7 +66,9 @@ def decode_notebook(raw: bytes) -> Notebook:
     if len(cells) > MOST_CELLS:
         raise NotebookError(f"{len(cells)} cells; notebooks of up to {MOST_CELLS} are graded")
     content = {
-        "nbformat": 4, "nbformat_minor": 5, "metadata": {},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+        "metadata": {},
         "cells": [_mend_cell(cell, index, notes) for index, cell in enumerate(cells)],
     }
     return Notebook(digest=digest_of(raw), content=content, notes=tuple(dict.fromkeys(notes)))
@@ -76,14 +78,19 @@ def _load_json(raw: bytes) -> dict[str, Any]:
     if not raw.strip():
         raise NotebookError("the file is empty; save the notebook again and hand it in anew")
     if raw[:4] == b"PK\x03\x04":
-        raise NotebookError("the file is a zip archive named .ipynb; unpack it and hand in the notebook inside")
+        raise NotebookError(
+            "the file is a zip archive named .ipynb; unpack it and hand in the notebook inside"
+        )
     if raw.lstrip()[:1] == b"<":
-        raise NotebookError("the file is a web page, not a notebook; download the .ipynb itself and hand that in")
+        raise NotebookError(
+            "the file is a web page, not a notebook; download the .ipynb itself and hand that in"
+        )
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise NotebookError(
-            f"not a notebook: expected UTF-8 text, found byte 0x{raw[error.start]:02x} at {error.start}"
+            f"not a notebook: expected UTF-8 text, found byte 0x{raw[error.start]:02x} "
+            f"at {error.start}"
         ) from None
     try:
         data = json.loads(text)
@@ -109,7 +116,9 @@ def _check_language(data: dict[str, Any]) -> None:
         section = metadata.get(part)
         language = section.get(key) if isinstance(section, dict) else None
         if isinstance(language, str) and language and language.lower() not in PYTHON_LANGUAGES:
-            raise NotebookError(f"the notebook is written in {language[:40]}; this lab is in Python")
+            raise NotebookError(
+                f"the notebook is written in {language[:40]}; this lab is in Python"
+            )
 
 
 def _upgrade(data: dict[str, Any], notes: list[str]) -> dict[str, Any]:
@@ -150,7 +159,9 @@ def _mend_cell(cell: Any, index: int, notes: list[str]) -> dict[str, Any]:
         notes.append(f"cell {index + 1} holds no text and was read as empty")
         source = ""
     mended: dict[str, Any] = {
-        "cell_type": kind, "source": source, "metadata": {},
+        "cell_type": kind,
+        "source": source,
+        "metadata": {},
         "id": uuid.uuid5(uuid.NAMESPACE_OID, f"cell {index}").hex[:8],
     }
     if kind == "code":

@@ -15,8 +15,20 @@ import numpy as np
 from nbassay.evidence import Blobs
 from nbassay.pristine import UNKNOWN, Pristine, PristineSet
 from nbassay.records import (
-    Array, ArrayFact, CellFact, Data, EnvironmentFact, EvaluateFact, Evidence, Fact, FitFact,
-    ModelFact, PictureFact, PredictFact, RemarkFact, Step,
+    Array,
+    ArrayFact,
+    CellFact,
+    Data,
+    EnvironmentFact,
+    EvaluateFact,
+    Evidence,
+    Fact,
+    FitFact,
+    ModelFact,
+    PictureFact,
+    PredictFact,
+    RemarkFact,
+    Step,
 )
 
 MOST_CANDIDATES = 40
@@ -146,7 +158,10 @@ class Observed:
         positions = self.positions(array)
         if positions is None or (positions == UNKNOWN).any():
             return False
-        return int(np.isin(np.arange(part.first, part.first + part.count), positions).sum()) == part.count
+        return (
+            int(np.isin(np.arange(part.first, part.first + part.count), positions).sum())
+            == part.count
+        )
 
     def is_part_of(self, array: Array | None, part: PristineSet) -> bool:
         """Whether every row of the array is a row of *part*."""
@@ -184,9 +199,7 @@ class Observed:
                 fits.setdefault(fact.model, []).append(fact)
                 state = self.states.get(-1 if fact.state is None else fact.state)
                 if state is not None and any(fit.epochs_run for fit in fits[fact.model]):
-                    fitted.append(
-                        Candidate(state=state, fits=tuple(fits[fact.model]), order=order)
-                    )
+                    fitted.append(Candidate(state=state, fits=tuple(fits[fact.model]), order=order))
         if fitted:
             return fitted[-MOST_CANDIDATES:]
         compiled = [item for item in last.values() if item[1].compiled is not None]

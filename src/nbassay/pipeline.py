@@ -37,7 +37,12 @@ from nbassay.files import MARK, write_whole
 from nbassay.notebook import decode_notebook, digest_of
 from nbassay.pristine import Pristine, read_pristine, unpack_data
 from nbassay.records import (
-    SCHEMA_RESULTS, ControlResult, Record, Results, SubmissionResult, WorkshopId,
+    SCHEMA_RESULTS,
+    ControlResult,
+    Record,
+    Results,
+    SubmissionResult,
+    WorkshopId,
 )
 from nbassay.reporting.write import write_reports
 from nbassay.running import evidence_key, run_notebook
@@ -52,7 +57,7 @@ MEMORY_A_BOX = 2 << 30
 """Bytes: a fit on the lab's images peaks at 1.6 GB."""
 
 
-class Kept(Record):
+class Kept(Record, frozen=True, kw_only=True):
     """``submission.json``: what the run stage knows of a submission besides its evidence."""
 
     learner: str
@@ -83,18 +88,22 @@ class ClassRun:
 
 def default_jobs() -> int:
     """As many boxes as cores, as far as the memory reaches."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, psutil.virtual_memory().available // MEMORY_A_BOX))
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return max(1, min(cores, int(psutil.virtual_memory().available) // MEMORY_A_BOX))
 
 
-def control_submissions(workshop: Workshop) -> list[Submission]:
-    """The control samples, as submissions."""
+def control_submissions(workshop: Workshop, *, only: str | None = None) -> list[Submission]:
+    """The control samples as submissions; *only* those with this notebook, if one is given."""
     return [
         Submission(
-            learner=slug_of(control.name), file=Path(control.notebook).name,
+            learner=slug_of(control.name),
+            file=Path(control.notebook).name,
             raw=workshop.path(control.notebook).read_bytes(),
         )
         for control in workshop.manifest.controls
+        if only in (None, control.notebook)
     ]
 
 
@@ -137,8 +146,14 @@ def run_class(
         def one(item: Submission, folder: Path) -> tuple[str, float]:
             started = time.monotonic()
             how = _run_one(
-                item, folder, workshop=workshop, pristine=pristine, sandbox=sandbox,
-                data_folder=Path(data), is_fresh=is_fresh, should_stop=stop.is_set,
+                item,
+                folder,
+                workshop=workshop,
+                pristine=pristine,
+                sandbox=sandbox,
+                data_folder=Path(data),
+                is_fresh=is_fresh,
+                should_stop=stop.is_set,
             )
             return how, time.monotonic() - started
 
@@ -192,7 +207,11 @@ def _run_one(
         _keep(folder, item, digest, notes, None)
         return "already run"
     run = run_notebook(
-        notebook, workshop=workshop, pristine=pristine, data_folder=data_folder, sandbox=sandbox,
+        notebook,
+        workshop=workshop,
+        pristine=pristine,
+        data_folder=data_folder,
+        sandbox=sandbox,
         should_stop=should_stop,
     )
     if run.evidence.ending.reason == "interrupted":
@@ -212,7 +231,9 @@ def _has_evidence(folder: Path, key: str) -> bool:
     return evidence.key == key and evidence.ending.reason != "could-not-start"
 
 
-def _keep(folder: Path, item: Submission, digest: str, notes: list[str], unreadable: str | None) -> None:
+def _keep(
+    folder: Path, item: Submission, digest: str, notes: list[str], unreadable: str | None
+) -> None:
     kept = Kept(
         learner=item.learner, file=item.file, digest=digest, notes=notes, unreadable=unreadable
     )
@@ -234,7 +255,9 @@ def score_class(out: Path, *, workshop: Workshop) -> Results:
     members = _members(out)
     learners = [one for one in _scorables(out / "learners", intern) if one.learner in members]
     if not learners:
-        raise OutputError(f"{out}: no submissions were run into it; `nbassay run PATH -o {out}` first")
+        raise OutputError(
+            f"{out}: no submissions were run into it; `nbassay run PATH -o {out}` first"
+        )
     scored = score([*controls.values(), *learners], workshop=workshop, pristine=pristine)
     by_name = dict(zip(controls, scored, strict=False))
     judged: list[ControlResult] = []
@@ -249,9 +272,13 @@ def score_class(out: Path, *, workshop: Workshop) -> Results:
     results = Results(
         schema=SCHEMA_RESULTS,
         workshop=WorkshopId(title=workshop.manifest.title, digest=workshop.digest()),
-        controls=judged, reference=reference, submissions=scored[len(controls) :],
+        controls=judged,
+        reference=reference,
+        submissions=scored[len(controls) :],
     )
-    write_whole(out / RESULTS_FILE, msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
+    write_whole(
+        out / RESULTS_FILE, msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n"
+    )
     return results
 
 
@@ -260,7 +287,9 @@ def _members(out: Path) -> set[str]:
     try:
         return set(msgspec.json.decode((out / MARK).read_bytes())["learners"])
     except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
-        raise OutputError(f"{out / MARK}: cannot be read ({error}); is this a graded class?") from error
+        raise OutputError(
+            f"{out / MARK}: cannot be read ({error}); is this a graded class?"
+        ) from error
 
 
 def _scorables(folder: Path, intern: dict[bytes, np.ndarray]) -> Iterable[Scorable]:
@@ -278,8 +307,13 @@ def _scorables(folder: Path, intern: dict[bytes, np.ndarray]) -> Iterable[Scorab
             except EvidenceError:
                 evidence = None  # our failure: the submission is not-run, and run again next time
         yield Scorable(
-            learner=kept.learner, file=kept.file, digest=kept.digest, notes=tuple(kept.notes),
-            unreadable=kept.unreadable, evidence=evidence, blobs=blobs,
+            learner=kept.learner,
+            file=kept.file,
+            digest=kept.digest,
+            notes=tuple(kept.notes),
+            unreadable=kept.unreadable,
+            evidence=evidence,
+            blobs=blobs,
         )
 
 
@@ -299,7 +333,8 @@ def read_results(out: Path) -> Results:
         return msgspec.json.decode((out / RESULTS_FILE).read_bytes(), type=Results)
     except (OSError, msgspec.DecodeError) as error:
         raise OutputError(
-            f"{out / RESULTS_FILE}: no results that can be read ({error}); `nbassay score {out}` makes them"
+            f"{out / RESULTS_FILE}: no results that can be read ({error}); "
+            f"`nbassay score {out}` makes them"
         ) from error
 
 

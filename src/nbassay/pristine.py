@@ -118,9 +118,7 @@ def read_pristine(workshop: Workshop) -> Pristine:
     for name, data_set in part.sets.items():
         features, labels = arrays[data_set.features], arrays[data_set.labels]
         if len(features) != len(labels):
-            raise DataError(
-                f"data.sets.{name}: {len(features)} rows but {len(labels)} labels"
-            )
+            raise DataError(f"data.sets.{name}: {len(features)} rows but {len(labels)} labels")
         sets[name] = PristineSet(name=name, features=features, labels=labels, first=first)
         first += len(features)
     return Pristine(sets, part.levels, part.classes)

@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-SCHEMA_EVIDENCE = "nbassay/evidence/1"
-SCHEMA_RESULTS = "nbassay/results/1"
+SCHEMA_EVIDENCE: Literal["nbassay/evidence/1"] = "nbassay/evidence/1"
+SCHEMA_RESULTS: Literal["nbassay/results/1"] = "nbassay/results/1"
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Serial = Annotated[int, Meta(ge=0, le=1_000_000)]
@@ -32,14 +32,14 @@ class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 # ---------------------------------------------------------------- facts of arrays and data
 
 
-class BlobHeader(Record):
+class BlobHeader(Record, frozen=True, kw_only=True):
     """What the raw little-endian bytes of a blob are."""
 
     dtype: Literal["float32", "float64", "int32", "int64", "uint64"]
     shape: Shape
 
 
-class Rows(Record):
+class Rows(Record, frozen=True, kw_only=True):
     """What the rows of an array are, each compared as a whole number of levels (0..255)."""
 
     width: Count
@@ -60,7 +60,7 @@ class Rows(Record):
     """
 
 
-class Labels(Record):
+class Labels(Record, frozen=True, kw_only=True):
     """Class labels, aligned with the rows they were given with where there are any."""
 
     form: Literal["integer", "one-hot"]
@@ -70,7 +70,7 @@ class Labels(Record):
     """int64, one label a row."""
 
 
-class Array(Record):
+class Array(Record, frozen=True, kw_only=True):
     """What was seen of one array; never the array itself."""
 
     shape: Shape
@@ -85,7 +85,7 @@ class Array(Record):
     labels: Labels | None = None
 
 
-class Data(Record):
+class Data(Record, frozen=True, kw_only=True):
     """What was handed to ``fit``, ``evaluate``, ``predict`` or a call."""
 
     kind: Literal["arrays", "tf.data", "generator", "other"]
@@ -96,7 +96,7 @@ class Data(Record):
 # ---------------------------------------------------------------- facts of models
 
 
-class Layer(Record):
+class Layer(Record, frozen=True, kw_only=True):
     """One layer as Keras holds it."""
 
     name: Label
@@ -111,7 +111,7 @@ class Layer(Record):
     parameters: Count
 
 
-class Step(Record):
+class Step(Record, frozen=True, kw_only=True):
     """One link of the chain that turns a row into the network's answer."""
 
     op: Literal["flatten", "rescale", "dense", "activation", "normalize", "identity"]
@@ -129,7 +129,7 @@ class Step(Record):
     deviation: BlobRef | None = None
 
 
-class Compiled(Record):
+class Compiled(Record, frozen=True, kw_only=True):
     """What ``compile`` was told, recognised by class, not by spelling."""
 
     optimizer: Label
@@ -141,7 +141,7 @@ class Compiled(Record):
     metrics: Annotated[list[Label], Meta(max_length=50)]
 
 
-class ModelFact(Record, tag="model"):
+class ModelFact(Record, tag="model", frozen=True, kw_only=True):
     """One state of one model: its layers, how it was compiled, its weights."""
 
     cell: Count
@@ -163,7 +163,7 @@ class ModelFact(Record, tag="model"):
     """Digest over all weights: equal weights, equal digest."""
 
 
-class FitFact(Record, tag="fit"):
+class FitFact(Record, tag="fit", frozen=True, kw_only=True):
     """One call of ``fit``."""
 
     cell: Count
@@ -178,13 +178,14 @@ class FitFact(Record, tag="fit"):
     epochs_asked: Count
     epochs_run: Count
     batch_size: Count | None
-    history: Annotated[dict[Label, Annotated[list[Number], Meta(max_length=10_000)]],
-                       Meta(max_length=50)]
+    history: Annotated[
+        dict[Label, Annotated[list[Number], Meta(max_length=10_000)]], Meta(max_length=50)
+    ]
     error: Label | None
     """Name of the error that ended it early."""
 
 
-class EvaluateFact(Record, tag="evaluate"):
+class EvaluateFact(Record, tag="evaluate", frozen=True, kw_only=True):
     """One call of ``evaluate``."""
 
     cell: Count
@@ -194,7 +195,7 @@ class EvaluateFact(Record, tag="evaluate"):
     returned: Annotated[dict[Label, Number], Meta(max_length=50)]
 
 
-class PredictFact(Record, tag="predict"):
+class PredictFact(Record, tag="predict", frozen=True, kw_only=True):
     """One call of ``predict`` or of the model itself on concrete data."""
 
     cell: Count
@@ -210,7 +211,7 @@ class PredictFact(Record, tag="predict"):
 # ---------------------------------------------------------------- facts of the run
 
 
-class ArrayFact(Record, tag="array"):
+class ArrayFact(Record, tag="array", frozen=True, kw_only=True):
     """An array that was in memory after a cell, or that a loader returned."""
 
     cell: Count
@@ -218,14 +219,14 @@ class ArrayFact(Record, tag="array"):
     array: Array
 
 
-class PictureFact(Record, tag="picture"):
+class PictureFact(Record, tag="picture", frozen=True, kw_only=True):
     """An image drawn with Matplotlib's ``imshow``."""
 
     cell: Count
     array: Array
 
 
-class CellFact(Record, tag="cell"):
+class CellFact(Record, tag="cell", frozen=True, kw_only=True):
     """How one code cell ended."""
 
     index: Count
@@ -241,7 +242,7 @@ class CellFact(Record, tag="cell"):
     warnings: Annotated[list[Text], Meta(max_length=20)] = []
 
 
-class EnvironmentFact(Record, tag="environment"):
+class EnvironmentFact(Record, tag="environment", frozen=True, kw_only=True):
     """Where the notebook ran, told by the kernel at its end."""
 
     python: Label
@@ -252,7 +253,7 @@ class EnvironmentFact(Record, tag="environment"):
     peak_memory_bytes: Count
 
 
-class RemarkFact(Record, tag="remark"):
+class RemarkFact(Record, tag="remark", frozen=True, kw_only=True):
     """Something the probe wants a person to know."""
 
     cell: Count
@@ -261,16 +262,31 @@ class RemarkFact(Record, tag="remark"):
 
 
 Fact = (
-    CellFact | ArrayFact | PictureFact | ModelFact | FitFact | EvaluateFact | PredictFact
-    | EnvironmentFact | RemarkFact
+    CellFact
+    | ArrayFact
+    | PictureFact
+    | ModelFact
+    | FitFact
+    | EvaluateFact
+    | PredictFact
+    | EnvironmentFact
+    | RemarkFact
 )
 
 
-class Ending(Record):
+class Ending(Record, frozen=True, kw_only=True):
     """How a box ended, told by the host."""
 
-    reason: Literal["finished", "wall-time", "cpu-time", "memory", "evidence-size", "crashed",
-                    "could-not-start", "interrupted"]
+    reason: Literal[
+        "finished",
+        "wall-time",
+        "cpu-time",
+        "memory",
+        "evidence-size",
+        "crashed",
+        "could-not-start",
+        "interrupted",
+    ]
     message: Text | None
     """One plain sentence for the report; None after *finished*."""
     seconds: float
@@ -278,7 +294,7 @@ class Ending(Record):
     peak_memory_bytes: Count
 
 
-class Evidence(Record):
+class Evidence(Record, frozen=True, kw_only=True):
     """All facts of one run of one notebook: ``evidence/evidence.json``."""
 
     schema: Literal["nbassay/evidence/1"]
@@ -301,7 +317,7 @@ class Evidence(Record):
 # ---------------------------------------------------------------- results
 
 
-class Wrong(Record):
+class Wrong(Record, frozen=True, kw_only=True):
     """A test row that the network got wrong."""
 
     index: int
@@ -309,7 +325,7 @@ class Wrong(Record):
     predicted: int
 
 
-class Measurement(Record):
+class Measurement(Record, frozen=True, kw_only=True):
     """What the grader computed from weights and pristine data."""
 
     train_accuracy: float | None
@@ -322,7 +338,7 @@ class Measurement(Record):
     """Why there are no accuracies, in words for the report."""
 
 
-class CheckResult(Record):
+class CheckResult(Record, frozen=True, kw_only=True):
     """One check's outcome for one submission."""
 
     id: str
@@ -336,21 +352,21 @@ class CheckResult(Record):
     """What to look at next; None when passed."""
 
 
-class MisconceptionResult(Record):
+class MisconceptionResult(Record, frozen=True, kw_only=True):
     """A known wrong way that explains this sheet."""
 
     id: str
     hint: str
 
 
-class NumberRow(Record):
+class NumberRow(Record, frozen=True, kw_only=True):
     """One row of 'your numbers beside the reference's'."""
 
     label: str
     value: str
 
 
-class Stop(Record):
+class Stop(Record, frozen=True, kw_only=True):
     """A cell that did not end well."""
 
     cell: int
@@ -360,14 +376,14 @@ class Stop(Record):
     error_message: str | None
 
 
-class Curve(Record):
+class Curve(Record, frozen=True, kw_only=True):
     """One metric of the training history, one value an epoch."""
 
     metric: str
     values: list[float | None]
 
 
-class Details(Record):
+class Details(Record, frozen=True, kw_only=True):
     """What a report shows beside the checks."""
 
     numbers: list[NumberRow]
@@ -379,7 +395,7 @@ class Details(Record):
     limits: dict[str, float]
 
 
-class SubmissionResult(Record):
+class SubmissionResult(Record, frozen=True, kw_only=True):
     """One learner's sheet."""
 
     learner: str
@@ -397,7 +413,7 @@ class SubmissionResult(Record):
     details: Details | None
 
 
-class ControlResult(Record):
+class ControlResult(Record, frozen=True, kw_only=True):
     """One control sample, graded beside the class."""
 
     name: str
@@ -407,12 +423,12 @@ class ControlResult(Record):
     """What came out instead; None when as expected."""
 
 
-class WorkshopId(Record):
+class WorkshopId(Record, frozen=True, kw_only=True):
     title: str
     digest: str
 
 
-class Results(Record):
+class Results(Record, frozen=True, kw_only=True):
     """``results.json``: everything that the reports are made of."""
 
     schema: Literal["nbassay/results/1"]

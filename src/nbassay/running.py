@@ -99,7 +99,10 @@ def run_notebook(
 def evidence_key(digest: str, workshop: Workshop, sandbox: Sandbox, attempt: int) -> str:
     """Names what a run depends on: equal keys need no second run."""
     parts = [
-        SCHEMA_EVIDENCE, digest, sandbox.name, attempt,
+        SCHEMA_EVIDENCE,
+        digest,
+        sandbox.name,
+        attempt,
         dataclasses.asdict(workshop.limits),
         {name: file.sha256 for name, file in workshop.manifest.data.files.items()},
     ]

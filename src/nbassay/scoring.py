@@ -9,16 +9,23 @@ import numpy as np
 
 from nbassay.checking.case import Case, cases_of, read_bounds
 from nbassay.checking.session import Sheet, score_cases
-from nbassay.measure import preparation_of, predicted_classes
+from nbassay.measure import predicted_classes, preparation_of
 from nbassay.observed import Observed
 from nbassay.pristine import Pristine
 from nbassay.records import (
-    ControlResult, Curve, Details, EvaluateFact, Evidence, NumberRow, Stop, SubmissionResult,
+    ControlResult,
+    Curve,
+    Details,
+    EvaluateFact,
+    Evidence,
+    NumberRow,
+    Stop,
+    SubmissionResult,
 )
 from nbassay.workshop import Control, Workshop
 
 CLAIM_TOLERANCE = 0.002
-"""Accuracy that ``evaluate`` returned against ours: float sums in another order move a few images."""
+"""Accuracy that ``evaluate`` returned against ours; rounding moves a few images over a border."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +55,8 @@ def score(
     owners: list[int] = []
     for number, submission in enumerate(submissions):
         if submission.evidence is None or submission.evidence.ending.reason in (
-            "could-not-start", "interrupted",
+            "could-not-start",
+            "interrupted",
         ):
             continue
         observed = Observed(submission.evidence, submission.blobs or {}, pristine)
@@ -77,12 +85,11 @@ def judge_control(control: Control, result: SubmissionResult) -> ControlResult:
         if result.notes:
             why += f" ({result.notes[0]})"
     elif control.score is not None and result.score != control.score:
-        why = f"expected {control.score:g} points, found {result.score:g}: lost {', '.join(sorted(failed))}"
+        lost = ", ".join(sorted(failed))
+        why = f"expected {control.score:g} points, found {result.score:g}: lost {lost}"
     elif not set(control.fails) <= failed:
         why = f"expected to fail {', '.join(sorted(set(control.fails) - failed))}, but passed"
-    return ControlResult(
-        name=control.name, as_expected=why is None, score=result.score, why=why
-    )
+    return ControlResult(name=control.name, as_expected=why is None, score=result.score, why=why)
 
 
 def _not_graded(submission: Scorable, workshop: Workshop) -> SubmissionResult:
@@ -93,31 +100,45 @@ def _not_graded(submission: Scorable, workshop: Workshop) -> SubmissionResult:
     elif evidence is not None and evidence.ending.message:
         notes.insert(0, evidence.ending.message)
     return SubmissionResult(
-        learner=submission.learner, file=submission.file, digest=submission.digest,
-        status="unreadable" if submission.unreadable is not None else "not-run", score=None,
-        max_score=workshop.max_score, train_accuracy=None, test_accuracy=None, checks=[],
-        misconceptions=[], notes=notes, details=None,
+        learner=submission.learner,
+        file=submission.file,
+        digest=submission.digest,
+        status="unreadable" if submission.unreadable is not None else "not-run",
+        score=None,
+        max_score=workshop.max_score,
+        train_accuracy=None,
+        test_accuracy=None,
+        checks=[],
+        misconceptions=[],
+        notes=notes,
+        details=None,
     )
 
 
-def _graded(
-    submission: Scorable, case: Case, sheet: Sheet, workshop: Workshop
-) -> SubmissionResult:
+def _graded(submission: Scorable, case: Case, sheet: Sheet, workshop: Workshop) -> SubmissionResult:
     observed = case.observed
     doubts = list(_doubts(case, sheet))
     is_trained = case.candidate is not None and bool(case.candidate.fits)
-    measurement = case.measurement if is_trained else None  # of random weights there is nothing to say
+    measurement = (
+        case.measurement if is_trained else None
+    )  # of random weights there is nothing to say
     return SubmissionResult(
-        learner=submission.learner, file=submission.file, digest=submission.digest,
-        status="needs-review" if doubts else "graded", score=sheet.score,
+        learner=submission.learner,
+        file=submission.file,
+        digest=submission.digest,
+        status="needs-review" if doubts else "graded",
+        score=sheet.score,
         max_score=workshop.max_score,
         train_accuracy=measurement.train_accuracy if measurement else None,
         test_accuracy=measurement.test_accuracy if measurement else None,
-        checks=sheet.checks, misconceptions=[],
+        checks=sheet.checks,
+        misconceptions=[],
         notes=[*doubts, *_notes(observed), *submission.notes],
         details=Details(
             numbers=[NumberRow(label=label, value=value) for label, value in sheet.numbers.items()],
-            curves=_curves(case), measurement=measurement, stops=_stops(observed),
+            curves=_curves(case),
+            measurement=measurement,
+            stops=_stops(observed),
             environment=_environment(observed.evidence, observed),
             limits=observed.evidence.limits,
         ),
@@ -134,14 +155,18 @@ def _doubts(case: Case, sheet: Sheet) -> list[str]:
     ]
     if observed.evidence.refused:
         doubts.append(
-            f"{len(observed.evidence.refused)} parts of the evidence were refused, the first because: "
+            f"{len(observed.evidence.refused)} parts of the evidence were refused, the first: "
             f"{observed.evidence.refused[0]}"
         )
     for remark in observed.remarks:
         if remark.topic == "hand-training":
-            doubts.append(f"cell {remark.cell + 1}: {remark.text} Its training cannot be checked by rule.")
+            doubts.append(
+                f"cell {remark.cell + 1}: {remark.text} Its training cannot be checked by rule."
+            )
         elif remark.topic == "probe-error":
-            doubts.append(f"cell {remark.cell + 1}: part of what happened was not seen ({remark.text})")
+            doubts.append(
+                f"cell {remark.cell + 1}: part of what happened was not seen ({remark.text})"
+            )
         elif remark.topic == "cut":
             doubts.append(remark.text)
     measurement = case.measurement
@@ -164,14 +189,17 @@ def _contradictions(case: Case) -> list[str]:
         state = observed.states[fact.state]
         agree = observed.labels_agree(fact.data.x, fact.data.y)
         if (
-            state.steps is None or not observed.covers(fact.data.x, test)
-            or agree is None or not agree.all()
+            state.steps is None
+            or not observed.covers(fact.data.x, test)
+            or agree is None
+            or not agree.all()
         ):
             continue
         assert fact.data.x is not None
         preparation = preparation_of(fact.data.x, observed.pristine.levels)
         claimed = [
-            value for name, value in fact.returned.items()
+            value
+            for name, value in fact.returned.items()
             if "acc" in name and isinstance(value, float)
         ]
         if preparation is None or not claimed:
@@ -207,7 +235,9 @@ def _notes(observed: Observed) -> list[str]:
 def _stops(observed: Observed) -> list[Stop]:
     return [
         Stop(
-            cell=cell.index + 1, status=cell.status, error_name=cell.error_name,
+            cell=cell.index + 1,
+            status=cell.status,
+            error_name=cell.error_name,
             error_message=cell.error_message,
         )
         for cell in observed.cells

@@ -59,7 +59,9 @@ def find_submissions(paths: Iterable[Path]) -> list[Submission]:
         elif path.is_file():
             found.append(_read(path.stem, path, path.name))
         else:
-            raise SubmissionError(f"{path}: no such file or folder; expected a notebook, a folder of notebooks or a zip")
+            raise SubmissionError(
+                f"{path}: no such file or folder; expected a notebook, a folder or a zip"
+            )
     if not found:
         raise SubmissionError(
             f"no notebook (*.ipynb) in {', '.join(str(path) for path in paths)}; "
@@ -79,7 +81,9 @@ def _in_folder(folder: Path) -> Iterator[_Found]:
         relative = path.relative_to(folder)
         owner = path.stem if len(relative.parts) == 1 else relative.parts[0]
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-            yield _Found(owner, str(relative), None, "a link that leaves the class's folder; not followed")
+            yield _Found(
+                owner, str(relative), None, "a link that leaves the class's folder; not followed"
+            )
         elif path.is_dir():
             yield _Found(owner, str(relative), None, "a folder named like a notebook")
         else:
@@ -129,14 +133,18 @@ def _name(found: list[_Found]) -> list[Submission]:
         wanted = item.owner
         if by_owner[item.owner] > 1:
             wanted = f"{item.owner}--{PurePosixPath(item.file).stem}"
-            others = [other.file for other in found if other.owner == item.owner and other is not item]
+            others = [
+                other.file for other in found if other.owner == item.owner and other is not item
+            ]
             notes.append(
-                f"{item.owner} handed in {by_owner[item.owner]} notebooks; each is graded by itself "
+                f"{item.owner} handed in {by_owner[item.owner]} notebooks; each is graded "
                 f"(also: {', '.join(sorted(others)[:5])})"
             )
         slug = slug_of(wanted)
         if slug in named:
-            slug = f"{slug[:60]}-{hashlib.sha256(item.file.encode(errors='replace')).hexdigest()[:8]}"
+            slug = (
+                f"{slug[:60]}-{hashlib.sha256(item.file.encode(errors='replace')).hexdigest()[:8]}"
+            )
         named[slug] = Submission(learner=slug, file=item.file, raw=item.raw, notes=tuple(notes))
     return [named[slug] for slug in sorted(named)]
 

@@ -23,28 +23,28 @@ class _Part(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Strict part of the manifest: a misspelt key is an error, not a default."""
 
 
-class Step(_Part):
+class Step(_Part, frozen=True, kw_only=True):
     """A Task of the lab page."""
 
     number: int
     title: str
 
 
-class Tolerance(_Part):
+class Tolerance(_Part, frozen=True, kw_only=True):
     """A number that a check compares with, and why it is that number."""
 
     value: float
     reason: str
 
 
-class Bound(_Part):
+class Bound(_Part, frozen=True, kw_only=True):
     """An accuracy that the lab promises; calibration may lower it, never raise it."""
 
     nominal: Annotated[float, Meta(ge=0, le=1)]
     measure: str
 
 
-class DataFile(_Part):
+class DataFile(_Part, frozen=True, kw_only=True):
     """One data file of the lab, pinned."""
 
     path: str
@@ -52,14 +52,14 @@ class DataFile(_Part):
     """Of the file as it lies there (gzip)."""
 
 
-class DataSet(_Part):
+class DataSet(_Part, frozen=True, kw_only=True):
     """Rows and their labels, aligned, by file name."""
 
     features: str
     labels: str
 
 
-class DataPart(_Part):
+class DataPart(_Part, frozen=True, kw_only=True):
     """What the lab's data are."""
 
     levels: Annotated[int, Meta(ge=1, le=65535)]
@@ -70,7 +70,7 @@ class DataPart(_Part):
     sets: dict[str, DataSet]
 
 
-class LimitsPart(_Part):
+class LimitsPart(_Part, frozen=True, kw_only=True):
     """What one notebook may use (see `nbassay.sandbox.Limits`)."""
 
     cell_s: Positive = Limits.cell_s
@@ -84,7 +84,7 @@ class LimitsPart(_Part):
     evidence_mb: PositiveInt = Limits.evidence_mb
 
 
-class Control(_Part):
+class Control(_Part, frozen=True, kw_only=True):
     """A notebook graded beside every class, whose outcome is known."""
 
     name: str
@@ -95,7 +95,7 @@ class Control(_Part):
     """The checks it must fail."""
 
 
-class Manifest(_Part):
+class Manifest(_Part, frozen=True, kw_only=True):
     """``workshop.toml``."""
 
     title: str
@@ -194,7 +194,8 @@ def read_workshop(folder: Path) -> Workshop:
 
 def _check(path: Path, folder: Path, manifest: Manifest) -> None:
     for what, relative in (
-        ("checks", manifest.checks), ("reference", manifest.reference),
+        ("checks", manifest.checks),
+        ("reference", manifest.reference),
         *((f"controls.{control.name}", control.notebook) for control in manifest.controls),
     ):
         if not (folder / relative).exists():
@@ -208,10 +209,8 @@ def _check(path: Path, folder: Path, manifest: Manifest) -> None:
                 )
     for name in manifest.data.files:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-            raise ManifestError(
-                f"{path}: data.files: expected plain file names, found {name!r}"
-            )
-    for where in ("bounds", ):
+            raise ManifestError(f"{path}: data.files: expected plain file names, found {name!r}")
+    for where in ("bounds",):
         for check_id in manifest.bounds:
             if check_id not in manifest.rubric:
                 raise ManifestError(
@@ -238,8 +237,7 @@ def read_pinned(workshop: Workshop, name: str) -> bytes:
         packed = path.read_bytes()
     except OSError as error:
         raise DataError(
-            f"{path}: lab data cannot be read ({error.strerror}); "
-            "restore it from the repository"
+            f"{path}: lab data cannot be read ({error.strerror}); restore it from the repository"
         ) from error
     found = hashlib.sha256(packed).hexdigest()
     if found != entry.sha256:

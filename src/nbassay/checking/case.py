@@ -40,7 +40,10 @@ def cases_of(learner: str, observed: Observed, workshop: Workshop) -> list[Case]
     candidates: list[Candidate | None] = [*observed.candidates()] or [None]
     return [
         Case(
-            name=f"{learner}-{number}", learner=learner, workshop=workshop, observed=observed,
+            name=f"{learner}-{number}",
+            learner=learner,
+            workshop=workshop,
+            observed=observed,
             candidate=candidate,
         )
         for number, candidate in enumerate(candidates)

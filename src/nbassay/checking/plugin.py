@@ -31,7 +31,10 @@ SAW = pytest.StashKey[Saw]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("nbassay", "checks of a notebook lab")
     group.addoption(
-        "--evidence", metavar="DIR", type=Path, default=None,
+        "--evidence",
+        metavar="DIR",
+        type=Path,
+        default=None,
         help="evidence folder of a graded run that the checks are asked about",
     )
 

@@ -37,7 +37,10 @@ class Recorder:
     """Watches the session and turns reports into check results."""
 
     def __init__(
-        self, cases: Sequence[Case], bounds: Mapping[str, CalibratedBound], rubric: Mapping[str, float]
+        self,
+        cases: Sequence[Case],
+        bounds: Mapping[str, CalibratedBound],
+        rubric: Mapping[str, float],
     ) -> None:
         self._cases = list(cases)
         self._bounds = bounds
@@ -77,11 +80,14 @@ class Recorder:
             notes.append(told)
         self.numbers[name].update(saw.numbers)
         self.found[name][check_id] = CheckResult(
-            id=check_id, step=mark.kwargs["step"], outcome=outcome,  # type: ignore[arg-type]
+            id=check_id,
+            step=mark.kwargs["step"],
+            outcome=outcome,  # type: ignore[arg-type]
             points=points,
             # A broken check is our bug: its points stand until a person has looked.
             earned=points if outcome in ("passed", "broken") else 0.0,
-            wanted=_first_paragraph(item.function.__doc__), saw="; ".join(notes),
+            wanted=_first_paragraph(item.function.__doc__),
+            saw="; ".join(notes),
             hint=None if outcome == "passed" else mark.kwargs["hint"],
         )
 
@@ -101,12 +107,15 @@ def score_cases(
     folder = workshop.path(workshop.manifest.checks)
     told = _run_pytest(folder, recorder)
     if recorder.problems:
-        raise ManifestError(f"{folder}: the checks cannot be read:\n" + "\n".join(recorder.problems))
+        raise ManifestError(
+            f"{folder}: the checks cannot be read:\n" + "\n".join(recorder.problems)
+        )
     if recorder.check_ids != set(rubric):
         raise ManifestError(
             f"{folder}: checks and rubric differ; without a check: "
             f"{sorted(set(rubric) - recorder.check_ids)}, not in the rubric: "
-            f"{sorted(recorder.check_ids - set(rubric))}" + (f"\n{told}" if not recorder.check_ids else "")
+            f"{sorted(recorder.check_ids - set(rubric))}"
+            + (f"\n{told}" if not recorder.check_ids else "")
         )
     return [
         Sheet(
@@ -123,9 +132,23 @@ def _run_pytest(folder: Path, recorder: Recorder) -> str:
         return ""
     printed = io.StringIO()
     arguments = [
-        str(folder), f"--rootdir={folder}", "-c", os.devnull, "-q", "--tb=no", "--no-header",
-        "--import-mode=importlib", "-p", "no:cacheprovider", "-p", "no:randomly",
-        "-p", "no:xdist", "-p", "no:hypothesispytest", "--disable-warnings",
+        str(folder),
+        f"--rootdir={folder}",
+        "-c",
+        os.devnull,
+        "-q",
+        "--tb=no",
+        "--no-header",
+        "--import-mode=importlib",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:randomly",
+        "-p",
+        "no:xdist",
+        "-p",
+        "no:hypothesispytest",
+        "--disable-warnings",
     ]
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         pytest.main(arguments, plugins=[recorder])

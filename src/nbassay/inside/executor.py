@@ -59,7 +59,7 @@ class CellReport(msgspec.Struct, frozen=True, kw_only=True):
     outputs: list[dict[str, Any]]
 
 
-class BoundedClient(NotebookClient):  # type: ignore[misc]
+class BoundedClient(NotebookClient):
     """Keeps outputs within a budget for the whole notebook."""
 
     left_bytes = 4 << 20
@@ -76,7 +76,7 @@ class BoundedClient(NotebookClient):  # type: ignore[misc]
         return super().process_message(msg, cell, cell_index)
 
 
-class Specs(KernelSpecManager):  # type: ignore[misc]
+class Specs(KernelSpecManager):
     """One kernel, whatever the notebook names."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
@@ -179,7 +179,7 @@ async def _run_cell(client: BoundedClient, cell: Any, index: int, relay: Relay) 
     errors = [output for output in cell.outputs if output.output_type == "error"]
     if problem is None and errors:
         problem = (str(errors[-1].get("ename", "")), str(errors[-1].get("evalue", "")))
-    timed_out = seconds >= client.timeout and goes_on
+    timed_out = seconds >= (client.timeout or 0) and goes_on
     status = "timeout" if timed_out else "error" if problem else "ok"
     if timed_out:
         problem = ("CellTimeout", f"the cell ran longer than {client.timeout} seconds")
@@ -206,11 +206,12 @@ async def _run_cell(client: BoundedClient, cell: Any, index: int, relay: Relay) 
 
 async def _answers(client: BoundedClient) -> bool:
     """Whether the kernel answers again after an interrupt."""
-    asked = client.kc.kernel_info()
+    kernel: Any = client.kc
+    asked = kernel.kernel_info()
     ends = time.monotonic() + ANSWER_S
     while (left := ends - time.monotonic()) > 0:
         try:
-            reply = await asyncio.wait_for(client.kc.get_shell_msg(timeout=left), left + 1)
+            reply = await asyncio.wait_for(kernel.get_shell_msg(timeout=left), left + 1)
         except Exception:
             return False
         if reply["parent_header"].get("msg_id") == asked:

@@ -67,7 +67,7 @@ class Probe:
     def install(self) -> None:
         """Listen to cells and libraries; seed what draws random numbers."""
         random.seed(self._settings.seed)
-        np.random.seed(self._settings.seed)  # noqa: NPY002 - the global generator is what learners use
+        np.random.seed(self._settings.seed)
         self._listener.install(self._settings.seed)
         self._shell.events.register("pre_run_cell", self._before)
         self._shell.events.register("post_run_cell", self._after)
