@@ -201,7 +201,7 @@ def grade(
     return _exit_code(results, fail_under)
 
 
-@cli.command()
+@cli.command(short_help="Run notebooks and keep their evidence.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @OUTPUT
 @WORKSHOP
@@ -258,7 +258,7 @@ def report(out: Path, workshop_folder: Path | None) -> int:
     return _exit_code(results, None)
 
 
-@cli.command()
+@cli.command(short_help="Check your own notebook.")
 @click.argument("notebook", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option(
     "-o",
@@ -329,7 +329,7 @@ def check(
     return code or (BELOW if mine.score is None or mine.score < mine.max_score else DONE)
 
 
-@cli.command()
+@cli.command(short_help="Show what this machine offers.")
 @WORKSHOP
 @SANDBOX
 @JSON
