@@ -396,7 +396,7 @@ def to_notebook(page: Path, target: Path) -> int:
 def main() -> None:
     """Run the command line; the only place that turns an error into an exit code."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="nbassay", standalone_mode=False)
     except AssayError as error:
         click.echo(f"nbassay: {error}", err=True)
         sys.exit(error.exit_code)

@@ -1,0 +1,254 @@
+"""The border: what a box sends becomes records, or is refused with the reason."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbassay.errors import EvidenceError
+from nbassay.evidence import Collector, decode_blob, read_evidence, write_evidence
+from nbassay.inside.arrays import row_digests
+from nbassay.inside.channel import BLOB, CELL, FACT, blob_payload
+from nbassay.pristine import UNKNOWN, RowIndex
+from nbassay.records import (
+    Array,
+    ArrayFact,
+    CellFact,
+    Ending,
+    Evidence,
+    Fact,
+    Labels,
+    RemarkFact,
+    Rows,
+)
+
+NONCE = bytes(range(32))
+ROWS = np.random.default_rng(0).integers(0, 256, (20, 16), dtype=np.uint8)
+INDEX = RowIndex(row_digests(ROWS, NONCE))
+
+
+def fact_of_rows(digests: np.ndarray) -> tuple[bytes, bytes]:
+    """FACT and BLOB payloads of an array with these row digests."""
+    payload = blob_payload(digests)
+    rows = Rows(
+        width=16,
+        count=len(digests),
+        scale=1.0,
+        offset=0.0,
+        residual=0.0,
+        digests=hashlib.sha256(payload).hexdigest(),
+    )
+    array = Array(shape=[len(digests), 16], dtype="uint8", low=0.0, high=255.0, rows=rows)
+    return msgspec.json.encode(ArrayFact(cell=1, source="namespace", array=array)), payload
+
+
+def test_digests_become_positions() -> None:
+    """
+    Rows are found whatever their order; rows of none are told as unknown.
+    """
+    shuffled = np.array([3, 1, 19, 0])
+    fact, blob = fact_of_rows(row_digests(np.vstack([ROWS[shuffled], ROWS[:1] ^ 1]), NONCE))
+    collector = Collector()
+    collector.on_frame(FACT, fact)
+    collector.on_frame(BLOB, blob)
+
+    facts, blobs = collector.finish(INDEX)
+
+    assert collector.refused == []
+    assert isinstance(facts[0], ArrayFact)
+    assert facts[0].array.rows is not None
+    assert blobs[facts[0].array.rows.digests].tolist() == [3, 1, 19, 0, UNKNOWN]
+
+
+def test_digests_under_another_nonce_are_unknown() -> None:
+    """
+    Digests of a classmate's run say nothing in this one.
+    """
+    fact, blob = fact_of_rows(row_digests(ROWS, bytes(32)))
+    collector = Collector()
+    collector.on_frame(FACT, fact)
+    collector.on_frame(BLOB, blob)
+
+    (only,), blobs = collector.finish(INDEX)
+
+    assert isinstance(only, ArrayFact)
+    assert only.array.rows is not None
+    assert (blobs[only.array.rows.digests] == UNKNOWN).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "words"),
+    [
+        (FACT, b"{", "truncated"),
+        (FACT, b'{"type":"cell","index":-1,"status":"ok","seconds":1}', ">= 0"),
+        (FACT, b'{"type":"cell","index":1,"status":"ok","seconds":1,"more":1}', "unknown field"),
+        (FACT, b'{"type":"cell","index":1,"status":"great","seconds":1}', "Invalid enum"),
+        (FACT, b'{"type":"verdict","mark":100}', "verdict"),
+        (FACT, b'{"type":"cell","index":1,"status":"ok","seconds":1e999}', ""),
+        (FACT, b" " * (5 << 20), "bytes"),
+        (FACT, b"[" * 100_000, ""),
+        (BLOB, b"", "without a header"),
+        (BLOB, b"\xff\xff{}", ""),
+        (BLOB, b'\x00\x21{"dtype":"float32","shape":[1000]}', ""),
+        (BLOB, b'\x00\x20{"dtype":"object","shape":[1,1]}', "Invalid enum"),
+        (BLOB, b'\x00\x32{"dtype":"int64","shape":[4294967296,4294967296]}', ""),
+        (CELL, b'{"index":"../../etc","outputs":[]}', "no cell"),
+        (b"EVIL", b"", "unknown kind"),
+    ],
+    ids=lambda value: value[:40].decode(errors="replace") if isinstance(value, bytes) else None,
+)
+def test_what_cannot_be_believed_is_refused(kind: bytes, payload: bytes, words: str) -> None:
+    """
+    A malformed frame is refused with the reason and leaves no fact.
+    """
+    collector = Collector()
+    collector.on_frame(kind, payload)
+
+    assert collector.finish(INDEX) == ([], {})
+    assert len(collector.refused) == 1
+    assert words in collector.refused[0]
+
+
+def test_a_fact_whose_numbers_are_missing_is_refused() -> None:
+    """
+    A fact that names a blob which was not sent, or one of another kind, is dropped.
+    """
+    fact, _blob = fact_of_rows(row_digests(ROWS, NONCE))
+    missing = Collector()
+    missing.on_frame(FACT, fact)
+    labels = blob_payload(np.arange(4, dtype=np.float32))
+    other = Collector()
+    other.on_frame(BLOB, labels)
+    array = Array(
+        shape=[4],
+        dtype="int64",
+        low=0.0,
+        high=3.0,
+        labels=Labels(form="integer", classes=4, values=hashlib.sha256(labels).hexdigest()),
+    )
+    other.on_frame(FACT, msgspec.json.encode(ArrayFact(cell=0, source="loader", array=array)))
+
+    assert missing.finish(INDEX) == ([], {})
+    assert "were not sent" in missing.refused[0]
+    assert other.finish(INDEX) == ([], {})
+    assert "expected int64" in other.refused[0]
+
+
+@given(st.sampled_from([FACT, BLOB, CELL]), st.binary(max_size=400))
+def test_no_bytes_break_the_decoder(kind: bytes, payload: bytes) -> None:
+    """
+    Whatever a box sends, decoding ends and raises nothing.
+    """
+    collector = Collector()
+    collector.on_frame(kind, payload)
+    facts, _blobs = collector.finish(INDEX)
+
+    assert len(facts) + len(collector.refused) + len(collector.cells) <= 1
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(
+                st.sampled_from(
+                    ["type", "cell", "index", "status", "seconds", "array", "outputs", "data"]
+                ),
+                inner,
+                max_size=6,
+            )
+        ),
+        max_leaves=12,
+    )
+)
+def test_no_json_breaks_the_decoder(value: object) -> None:
+    """
+    JSON of any shape is a fact, outputs of a cell, or refused.
+    """
+    collector = Collector()
+    for kind in (FACT, CELL):
+        collector.on_frame(kind, json.dumps(value).encode())
+    collector.finish(INDEX)
+
+    assert len(collector.refused) + len(collector.cells) >= 1
+
+
+@given(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=30))
+def test_blobs_survive_the_way(numbers: list[int]) -> None:
+    """
+    decode(encode(x)) is x, and the name is that of the bytes.
+    """
+    array = np.array(numbers, np.int32)
+    ref, decoded = decode_blob(blob_payload(array))
+
+    assert decoded.dtype == array.dtype
+    assert np.array_equal(decoded, array)
+    assert ref == hashlib.sha256(blob_payload(array)).hexdigest()
+
+
+@given(st.floats(), st.text(max_size=100))
+def test_facts_survive_the_way(seconds: float, message: str) -> None:
+    """
+    decode(encode(x)) is x for a fact with any text in it, if its numbers are finite.
+    """
+    fact: Fact = CellFact(index=3, status="error", seconds=seconds, error_message=message)
+    collector = Collector()
+    collector.on_frame(FACT, msgspec.json.encode(fact))
+    facts, _blobs = collector.finish(INDEX)
+
+    assert facts == ([fact] if np.isfinite(seconds) else [])
+
+
+def evidence_with(facts: list[Fact]) -> Evidence:
+    return Evidence(
+        schema="nbassay/evidence/1",
+        notebook="sha256:0",
+        key="k",
+        sandbox="none",
+        is_isolated=False,
+        attempt=0,
+        limits={"cell_s": 1.0},
+        ending=Ending(reason="finished", message=None, seconds=1.0, peak_memory_bytes=1),
+        facts=facts,
+        refused=[],
+    )
+
+
+def test_evidence_is_kept_and_read_again(tmp_path: Path) -> None:
+    """
+    The folder holds readable JSON and arrays, and writing again replaces it whole.
+    """
+    blobs = {"a" * 64: np.arange(5, dtype=np.int32)}
+    write_evidence(tmp_path / "evidence", evidence_with([]), blobs)
+    remark = RemarkFact(cell=0, topic="cut", text="…")
+    write_evidence(tmp_path / "evidence", evidence_with([remark]), blobs)
+
+    evidence, read = read_evidence(tmp_path / "evidence")
+
+    assert evidence.facts == [remark]
+    assert read["a" * 64].tolist() == [0, 1, 2, 3, 4]
+    assert (
+        json.loads((tmp_path / "evidence" / "evidence.json").read_text())["notebook"] == "sha256:0"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["evidence"]
+
+
+@pytest.mark.parametrize("spoil", ["evidence.json", "arrays.safetensors"])
+def test_spoiled_evidence_is_an_error(tmp_path: Path, spoil: str) -> None:
+    """
+    Evidence that is not whole is never half used.
+    """
+    write_evidence(tmp_path / "evidence", evidence_with([]), {})
+    (tmp_path / "evidence" / spoil).write_bytes(gzip.compress(b"?"))
+
+    with pytest.raises(EvidenceError, match="no evidence that can be read"):
+        read_evidence(tmp_path / "evidence")
