@@ -9,9 +9,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from browsing import browser, grave_findings, open_page
 from conftest import ROOT
 
 from nbassay.records import Results, SubmissionResult
+
+__all__ = ["browser"]
 
 pytestmark = [pytest.mark.kernel, pytest.mark.tensorflow]
 
@@ -37,6 +40,8 @@ MARKS = {
     "hana": (0, None),
 }
 """Learner → mark and lost checks; None for all."""
+
+PAGES = ["index.html", *(f"learners/{name}/report.html" for name in MARKS)]
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +147,34 @@ def test_evidence_can_be_read_by_a_person(graded: Path) -> None:
 
     assert evidence["is_isolated"] is True
     assert [fit["epochs_run"] for fit in fits] == [10]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    "page", ["index.html", *(f"learners/{name}/report.html" for name in MARKS)]
+)
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_real_pages_are_accessible(browser, graded: Path, page: str, dark: bool) -> None:
+    """
+    axe-core finds nothing serious on the pages of a real class, and nothing scrolls sideways.
+    """
+    open_page(browser, graded / page, width=360, dark=dark)
+
+    assert grave_findings(browser) == []
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.browser
+def test_links_of_the_class_page_lead_to_reports(browser, graded: Path) -> None:
+    """
+    Every learner in the table links to a report that is there.
+    """
+    open_page(browser, graded / "index.html")
+    links = browser.execute_script(
+        "return [...document.querySelectorAll('#learners-table tbody th a')].map(a => a.href)"
+    )
+
+    assert len(links) == len(MARKS)
+    for link in links:
+        browser.get(link)
+        assert browser.find_element("tag name", "h1").text.startswith("Report for")

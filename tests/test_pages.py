@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import reporting_samples as samples
+from browsing import By, Keys, Select, browser, grave_findings, open_page
 
 from nbassay.reporting.write import write_reports
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-
-from selenium.webdriver.chrome.service import Service  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.ui import Select  # noqa: E402
+__all__ = ["browser"]
 
 pytestmark = pytest.mark.browser
 
@@ -33,17 +25,6 @@ PAGES = {
     "hostile": "learners/mallory/report.html",
 }
 ON_EVERY_PAGE = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES.keys())
-
-
-def axe_script() -> str:
-    """The text of axe-core, from whichever package of the test extra ships it."""
-    for package in ("axe_playwright_python", "axe_core_python"):
-        found = importlib.util.find_spec(package)
-        for folder in (found.submodule_search_locations or []) if found else []:
-            script = Path(folder) / "axe.min.js"
-            if script.is_file():
-                return script.read_text("utf-8")
-    pytest.skip("axe-core is not installed (pip install axe-core-python)")
 
 
 @pytest.fixture(scope="module")
@@ -62,45 +43,6 @@ def site(tmp_path_factory) -> Path:
     return out
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    """Headless Chromium with an empty profile of its own."""
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("no chromium with chromedriver on this machine")
-    profile = tempfile.mkdtemp(prefix="nbassay-browser-")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",  # Chromium's own needs an ordinary user; the pages are ours
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        f"--user-data-dir={profile}",
-    ):
-        options.add_argument(argument)
-    chrome = webdriver.Chrome(options=options, service=Service(driver))
-    yield chrome
-    chrome.quit()
-    shutil.rmtree(profile, ignore_errors=True)
-
-
-def open_page(browser, path: Path, *, width: int = 1100, dark: bool = False) -> None:
-    """Open a page from disk at a width in CSS pixels."""
-    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
-    )
-    browser.get(path.as_uri())
-
-
 def shown_learners(browser) -> list[str]:
     """Names in the table of learners, as they stand."""
     rows = browser.find_elements(By.CSS_SELECTOR, "#learners-table tbody tr")
@@ -117,18 +59,8 @@ def test_accessible(browser, site, page, width, dark):
     axe-core finds nothing beyond the minor, and the body does not scroll sideways.
     """
     open_page(browser, site / page, width=width, dark=dark)
-    browser.execute_script(axe_script())
-    found = browser.execute_async_script(
-        "const done = arguments[0]; axe.run().then(r => done(r.violations), e => done(String(e)));"
-    )
 
-    assert isinstance(found, list), found
-    grave = [
-        (one["id"], one["help"], [node["html"][:200] for node in one["nodes"]])
-        for one in found
-        if one["impact"] != "minor"
-    ]
-    assert grave == []
+    assert grave_findings(browser) == []
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert browser.execute_script("return document.body.scrollWidth") <= width
 
