@@ -75,13 +75,12 @@ def sightings_for(
     lying: list[Sighting] = []
     for sighting in observed.sightings():
         array = sighting.array
-        rows_fit = observed.is_part_of(array, part)
+        is_strange = not observed.knows(array)  # scrambled, or on no one scale: still what was used
         if part.name == "train":
-            if id(array) in fits and (rows_fit or observed.positions(array) is None):
+            if id(array) in fits and (observed.is_part_of(array, part) or is_strange):
                 given.append(sighting)
         elif id(array) in asked | held and (
-            observed.covers(array, part)
-            or (observed.positions(array) is None and array.shape[0] == part.count)
+            observed.covers(array, part) or (is_strange and array.shape[0] == part.count)
         ):
             given.append(sighting)
         if sighting.where in ("namespace", "loader") and observed.covers(array, part):

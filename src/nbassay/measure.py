@@ -7,6 +7,7 @@ NumPy only; no TensorFlow, no code of the learner.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -101,6 +102,9 @@ def measure(
         gap = state.gap if state.gap is not None else "nothing"
         if not (gap == "nan" and _is_broken(state, observed)):
             return _unmeasured(f"the chain of layers and the network differ by {gap}")
+    unclear = _unclear_preparation(candidate, observed)
+    if unclear is not None:
+        return _unmeasured(unclear)
     preparation = _preparation(candidate, observed)
     if preparation is None:
         return _unmeasured("it is not known how the network's input was prepared")
@@ -157,6 +161,18 @@ def _preparation(candidate: Candidate, observed: Observed) -> Preparation | None
             found = preparation_of(array, observed.pristine.levels)
             if found is not None:
                 return found
+    return None
+
+
+def _unclear_preparation(candidate: Candidate, observed: Observed) -> str | None:
+    """Why pristine rows cannot be brought to what the network was fitted on."""
+    array = candidate.fits[-1].data.x if candidate.fits else None
+    if array is None:
+        return None
+    if observed.is_reordered(array):
+        return "it was fitted on the lab's images with their values in another order"
+    if array.rows is None and math.prod(array.shape[1:]) in observed.pristine.widths:
+        return "what it was fitted on is not on one scale for all values"
     return None
 
 

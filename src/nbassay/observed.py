@@ -8,11 +8,13 @@ knows a variable name or a cell number.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from nbassay.evidence import Blobs
+from nbassay.inside.arrays import row_profiles
 from nbassay.pristine import UNKNOWN, Pristine, PristineSet
 from nbassay.records import (
     Array,
@@ -32,6 +34,7 @@ from nbassay.records import (
 )
 
 MOST_CANDIDATES = 40
+PROFILE_CHUNK = 10_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -182,6 +185,18 @@ class Observed:
         agree[known] = self.pristine.labels[positions[known]] == labels[known]
         return agree
 
+    def knows(self, array: Array | None) -> bool:
+        """Whether the array holds a row of the pristine sets."""
+        positions = self.positions(array)
+        return positions is not None and bool((positions != UNKNOWN).any())
+
+    def is_reordered(self, array: Array | None) -> bool:
+        """Whether the array's rows are none of the pristine ones, but their values in another order."""
+        if array is None or array.rows is None or not array.rows.profile or self.knows(array):
+            return False
+        pristine = _profiles_of(self.pristine)
+        return all(tuple(profile) in pristine for profile in array.rows.profile)
+
     # ------------------------------------------------------------ networks
 
     def candidates(self) -> list[Candidate]:
@@ -207,6 +222,16 @@ class Observed:
             Candidate(state=state, fits=(), order=order)
             for order, state in (compiled or list(last.values()))[-MOST_CANDIDATES:]
         ]
+
+
+@functools.lru_cache(maxsize=2)
+def _profiles_of(pristine: Pristine) -> set[tuple[int, ...]]:
+    return {
+        tuple(profile)
+        for part in pristine.sets.values()
+        for start in range(0, part.count, PROFILE_CHUNK)
+        for profile in row_profiles(part.rows[start : start + PROFILE_CHUNK]).tolist()
+    }
 
 
 def steps_before_first_dense(state: ModelFact) -> list[Step]:

@@ -52,6 +52,11 @@ class Rows(Record, frozen=True, kw_only=True):
     """Level 0 in the array's own units: -1 for pixels scaled to -1..1."""
     residual: float
     """Largest distance of a value from its level, as a fraction of a level."""
+    profile: Annotated[list[Annotated[list[Count], Meta(max_length=3)]], Meta(max_length=64)] = []
+    """
+    Of a few rows spread over the array: sums of the levels, of their squares, of their cubes. They
+    do not depend on the order of the values within a row.
+    """
     digests: BlobRef
     """
     One entry a distinct row, in the order seen. From the box: uint64, the row's digest keyed with

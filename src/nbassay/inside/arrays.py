@@ -13,6 +13,7 @@ import hashlib
 import math
 import zlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ MOST_CLASSES = 1000
 CHUNK_ROWS = 4096
 SAMPLE_ROWS = 64
 SAMPLE_VALUES = 16384
+PROFILED_ROWS = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,8 +145,17 @@ class Reader:
         digests, scale, offset, residual = found
         return Rows(
             width=table.shape[1], count=len(digests), scale=scale, offset=offset,
-            residual=residual, digests=self._channel.blob(digests),
+            residual=residual, profile=self.profile(table, scale, offset),
+            digests=self._channel.blob(digests),
         )
+
+    def profile(self, table: np.ndarray, scale: float, offset: float) -> list[list[int]]:
+        """What does not depend on the order of values in a row (see `Rows.profile`)."""
+        step = max(1, len(table) // PROFILED_ROWS)
+        levels = _to_levels(
+            table[::step][:PROFILED_ROWS], scale, offset, self._recognition.levels
+        )
+        return [] if levels is None else row_profiles(levels[0]).tolist()
 
     def _labels(self, array: np.ndarray) -> Labels | None:
         read = read_labels(array)
@@ -215,6 +226,16 @@ class Reader:
                 yield candidate
 
 
+def read_idx(path: Path) -> np.ndarray:
+    """The array in an IDX file of bytes: two zeros, the type, the number of axes, their lengths."""
+    raw = path.read_bytes()
+    if raw[:3] != b"\0\0\x08":
+        raise ValueError(f"{path.name} is no IDX file of unsigned bytes")
+    start = 4 + 4 * raw[3]
+    shape = np.frombuffer(raw, ">u4", count=raw[3], offset=4).tolist()
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()
+
+
 def read_labels(array: np.ndarray) -> tuple[str, int, np.ndarray] | None:
     """Form, classes and values (int64) of *array* if it may hold class labels."""
     if array.ndim == 2 and array.shape[1] == 1:
@@ -246,6 +267,12 @@ def row_digests(levels: np.ndarray, nonce: bytes) -> np.ndarray:
     return np.frombuffer(joined, dtype="<u8").astype(np.uint64)
 
 
+def row_profiles(levels: np.ndarray) -> np.ndarray:
+    """Sums of each row's levels, their squares and cubes, whatever their order: (n, 3) int64."""
+    wide = levels.astype(np.int64)
+    return np.stack([(wide**power).sum(axis=1) for power in (1, 2, 3)], axis=1)
+
+
 class Stream:
     """Rows and labels that pass by in batches; distinct pairs are kept in the order first seen."""
 
@@ -264,6 +291,7 @@ class Stream:
         self._residual = 0.0
         self._are_rows = True
         self._width = 0
+        self._profile: list[list[int]] = []
 
     def add(self, x: Any, y: Any = None) -> None:
         """Take one batch: what a data adapter yields, before the network sees it."""
@@ -289,6 +317,8 @@ class Stream:
             return
         digests, scale, offset, residual = found
         self._width = table.shape[1]
+        if len(self._profile) < PROFILED_ROWS:
+            self._profile += self._reader.profile(table, scale, offset)
         self._scale = (scale, offset)
         self._residual = max(self._residual, residual)
         self._count += len(digests)
@@ -304,7 +334,8 @@ class Stream:
             digests = np.array([pair[0] for pair in self._pairs], np.uint64)
             rows = Rows(
                 width=self._width, count=self._count, scale=self._scale[0], offset=self._scale[1],
-                residual=self._residual, digests=self._channel.blob(digests),
+                residual=self._residual, profile=self._profile[:PROFILED_ROWS],
+                digests=self._channel.blob(digests),
             )
             if self._label_form is not None:
                 values = np.array([pair[1] for pair in self._pairs], np.int64)

@@ -50,6 +50,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     levels: int
     seed: int
     packages: list[str]
+    loaders: dict[str, list[list[str]]] = {}
+    """Function that would fetch the lab's data → files in the working folder that answer it."""
+    typed: str = ""
+    """What ``input()`` returns."""
 
 
 class CellReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,7 +134,8 @@ async def run(job: Job, pipe: int) -> None:
     facts = Path(tempfile.mkstemp(dir=scratch, prefix="facts-")[1])
     settings = ProbeSettings(
         nonce=job.nonce, widths=job.widths, levels=job.levels, seed=job.seed, facts=str(facts),
-        budget_bytes=job.facts_bytes, cells=cells, packages=job.packages,
+        budget_bytes=job.facts_bytes, cells=cells, packages=job.packages, loaders=job.loaders,
+        typed=job.typed,
     )
     told = scratch / f"probe-{secrets.token_hex(8)}.json"
     told.write_bytes(msgspec.json.encode(settings))

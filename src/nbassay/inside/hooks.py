@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import wrapt
 
-from nbassay.inside.arrays import Reader, Stream, as_array_like, as_numpy, number
+from nbassay.inside.arrays import Reader, Stream, as_array_like, as_numpy, number, read_idx
 from nbassay.inside.channel import Channel
 from nbassay.inside.models import ModelBook
 from nbassay.records import (
@@ -50,9 +51,18 @@ class Listener:
         self._pictures = 0
         self._loads = 0
 
-    def install(self, seed: int) -> None:
-        """Listen to the libraries as they are imported."""
+    def install(self, seed: int, loaders: Mapping[str, Sequence[Sequence[str]]]) -> None:
+        """
+        Listen to the libraries as they are imported.
+
+        Args:
+            loaders: Dotted name of a function that would fetch the lab's data → the data files
+                that answer it instead, in groups: one tuple of arrays a group.
+        """
         self.seed = seed
+        for name, groups in loaders.items():
+            module, _, function = name.rpartition(".")
+            wrapt.register_post_import_hook(self._answer_loader(function, groups), module)
         wrapt.register_post_import_hook(self._listen_to_keras, "keras")
         wrapt.register_post_import_hook(self._seed_tensorflow, "tensorflow")
         wrapt.register_post_import_hook(self._listen_to_idx2numpy, "idx2numpy")
@@ -108,10 +118,6 @@ class Listener:
             wrapt.wrap_function_wrapper(model, name, wrapper)
         for name in ("apply", "apply_gradients"):
             wrapt.wrap_function_wrapper(module.optimizers.Optimizer, name, self._trained_by_hand)
-        for dataset in ("mnist", "fashion_mnist"):
-            source = getattr(module.datasets, dataset, None)
-            if source is not None:
-                wrapt.wrap_function_wrapper(source, "load_data", self._loaded)
 
     # ------------------------------------------------------------ data
 
@@ -133,6 +139,20 @@ class Listener:
                         )
                     )
         return returned
+
+    def _answer_loader(self, function: str, groups: Sequence[Sequence[str]]) -> Any:
+        """A hook that makes *function* of a module read *groups* of files instead of fetching them."""
+        folder = Path.cwd()  # the working folder holds the data; a notebook may leave it later
+
+        def read(_wrapped: Any, _instance: Any, _args: Any, _kwargs: Any) -> Any:
+            return tuple(tuple(read_idx(folder / name) for name in group) for group in groups)
+
+        def hook(module: Any) -> None:
+            if hasattr(module, function):
+                wrapt.wrap_function_wrapper(module, function, read)
+                wrapt.wrap_function_wrapper(module, function, self._loaded)
+
+        return hook
 
     def _shown(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         returned = wrapped(*args, **kwargs)

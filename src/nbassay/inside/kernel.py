@@ -42,6 +42,10 @@ class ProbeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Positions of the code cells that will be run, in order."""
     packages: list[str]
     """Whose versions to tell."""
+    loaders: dict[str, list[list[str]]] = {}
+    """Function that would fetch the lab's data → files that answer it, one list a tuple."""
+    typed: str = ""
+    """What ``input()`` returns: nobody sits at the keyboard."""
 
 
 class Probe:
@@ -68,9 +72,15 @@ class Probe:
         """Listen to cells and libraries; seed what draws random numbers."""
         random.seed(self._settings.seed)
         np.random.seed(self._settings.seed)
-        self._listener.install(self._settings.seed)
+        self._listener.install(self._settings.seed, self._settings.loaders)
+        self._shell.kernel.raw_input = self._type
         self._shell.events.register("pre_run_cell", self._before)
         self._shell.events.register("post_run_cell", self._after)
+
+    def _type(self, prompt: Any = "") -> str:
+        """Answer ``input()`` and show the question and the answer, as a person would see them."""
+        print(f"{prompt}{self._settings.typed}")
+        return self._settings.typed
 
     def _before(self, _info: Any = None) -> None:
         if self._depth == 0:
