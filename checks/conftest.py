@@ -27,9 +27,11 @@ class Prepared:
 
     @property
     def told(self) -> str:
-        where = {"namespace": "after", "loader": "loaded in"}.get(self.sighting.where, f"given to {self.sighting.where} in")
+        given = f"given to {self.sighting.where} in"
+        where = {"namespace": "after", "loader": "loaded in"}.get(self.sighting.where, given)
+        place = f"{where} cell {self.sighting.cell + 1}"
         layers = ", by the network's own layers" if self.by_layers else ""
-        return f"{self.name}: {self.low:g} to {self.high:g} ({where} cell {self.sighting.cell + 1}{layers})"
+        return f"{self.name}: {self.low:g} to {self.high:g} ({place}{layers})"
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +73,9 @@ def sightings_for(
     asked = (
         {id(fact.data.x) for _order, fact in observed.questions(candidate)} if candidate else set()
     )
-    held = {id(fit.validation.x) for fit in candidate.fits if fit.validation} if candidate else set()
+    held = (
+        {id(fit.validation.x) for fit in candidate.fits if fit.validation} if candidate else set()
+    )
     lying: list[Sighting] = []
     for sighting in observed.sightings():
         array = sighting.array
@@ -112,7 +116,10 @@ def prepared(candidate: Candidate | None, observed: Observed) -> list[Prepared]:
         scales = [step for step in steps if step.op != "flatten"]
         found.append(
             Prepared(
-                name=f"{part.name} images", sighting=sighting, low=reached[0], high=reached[1],
+                name=f"{part.name} images",
+                sighting=sighting,
+                low=reached[0],
+                high=reached[1],
                 is_float=sighting.array.dtype.startswith(("float", "bfloat")) or bool(scales),
                 by_layers=bool(scales),
             )

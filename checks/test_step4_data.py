@@ -20,7 +20,8 @@ def see_images(part: PristineSet, observed: Observed, saw: Saw) -> None:
         not_reached(f"the {part.name} images were never in memory: {observed.why_missing()}")
     first = (raw or seen)[0]
     shape = " × ".join(str(n) for n in first.array.shape)
-    saw(f"{shape} {first.array.dtype} in cell {first.cell + 1}, all {part.count:,} images of the file")
+    place = f"{first.array.dtype} in cell {first.cell + 1}"
+    saw(f"{shape} {place}, all {part.count:,} images of the file")
     saw.number(f"{part.name} images as loaded", f"{shape}, {first.array.dtype}")
     assert seen
 
@@ -77,9 +78,9 @@ def test_a_digit_was_shown(observed: Observed, saw: Saw) -> None:
             return
     for cell in observed.cells:
         if cell.other_pictures:
-            saw(f"a picture in cell {cell.index + 1}, not drawn by Matplotlib: claimed, not verified")
+            saw(f"a picture in cell {cell.index + 1}, not by Matplotlib: claimed, not verified")
             return
     if not observed.pictures:
         not_reached(f"no picture was drawn: {observed.why_missing()}")
-    saw(f"{len(observed.pictures)} pictures, none of them an image of the data")
-    pytest.fail("", pytrace=False)
+    count = len(observed.pictures)
+    pytest.fail(f"{count} pictures, none of them an image of the data", pytrace=False)

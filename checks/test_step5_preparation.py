@@ -42,15 +42,11 @@ def see_rows(part: PristineSet, observed: Observed, candidate: Candidate | None,
             other = other or sighting
     if other is not None:
         shape = tuple(other.array.shape)
-        if other.array.shape == wanted:
-            saw(f"{shape} in cell {other.cell + 1}, but its rows are not the images")
-        else:
-            saw(f"{shape} in cell {other.cell + 1}")
-        pytest.fail("", pytrace=False)
+        strange = ", but its rows are not the images" if other.array.shape == wanted else ""
+        pytest.fail(f"{shape} in cell {other.cell + 1}{strange}", pytrace=False)
     if not any(observed.covers(sighting.array, part) for sighting in observed.sightings()):
         not_reached(f"the {part.name} images were never in memory: {observed.why_missing()}")
-    saw(f"the {part.name} images were never flattened to ({part.count}, {PIXELS})")
-    pytest.fail("", pytrace=False)
+    pytest.fail(f"the {part.name} images were never rows of {PIXELS} pixels", pytrace=False)
 
 
 @check("prep.train_shape", step=5, hint=FLATTEN)
@@ -78,6 +74,8 @@ def test_pixels_are_scaled(
         saw(images.told)
         saw.number(f"{images.name}, range of values", f"{images.low:g} to {images.high:g}")
     for images in prepared:
-        assert images.is_float, f"the {images.name} are whole numbers ({images.sighting.array.dtype})"
+        assert images.is_float, (
+            f"the {images.name} are whole numbers ({images.sighting.array.dtype})"
+        )
         assert images.low == within(0.0, abs=tolerance)
         assert images.high == within(1.0, abs=tolerance)

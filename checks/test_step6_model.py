@@ -53,7 +53,8 @@ def activations(state: ModelFact) -> list[str]:
 
 
 @check(
-    "model.layers", step=6,
+    "model.layers",
+    step=6,
     hint="Count the neurons of each layer: two hidden layers of 16, and one output for each digit.",
 )
 def test_layers_have_the_right_sizes(network: Candidate, observed: Observed, saw: Saw) -> None:
@@ -73,7 +74,8 @@ def test_layers_have_the_right_sizes(network: Candidate, observed: Observed, saw
 
 
 @check(
-    "model.activations", step=6,
+    "model.activations",
+    step=6,
     hint="Hidden layers use ReLU; the output turns its ten numbers into probabilities.",
 )
 def test_activations_are_right(network: Candidate, saw: Saw) -> None:
@@ -89,8 +91,12 @@ def test_activations_are_right(network: Candidate, saw: Saw) -> None:
 
 
 @check(
-    "model.compiled", step=6,
-    hint="Compile with Adam, a cross-entropy that fits how the labels are written, and accuracy as a metric.",
+    "model.compiled",
+    step=6,
+    hint=(
+        "Compile with Adam, a cross-entropy that fits how the labels are written, "
+        "and accuracy as a metric."
+    ),
 )
 def test_network_is_compiled_right(compiled_network: Candidate, saw: Saw) -> None:
     """Adam, a categorical cross-entropy that fits the labels, and an accuracy metric."""
@@ -111,8 +117,12 @@ def test_network_is_compiled_right(compiled_network: Candidate, saw: Saw) -> Non
 
 
 @check(
-    "train.data", step=6,
-    hint="Give fit all 60,000 training images and their labels, in the same order, and no test image.",
+    "train.data",
+    step=6,
+    hint=(
+        "Give fit all 60,000 training images and their labels, in the same order, "
+        "and no test image."
+    ),
 )
 def test_trained_on_the_training_set(training: Candidate, observed: Observed, saw: Saw) -> None:
     """Fitted on all 60,000 training images with their own labels, and on no test image."""
@@ -125,8 +135,7 @@ def test_trained_on_the_training_set(training: Candidate, observed: Observed, sa
         positions = observed.positions(fit.data.x)
         if positions is None:
             count = fit.data.x.shape[0] if fit.data.x else 0
-            saw(f"{count:,} rows that are not the lab's images")
-            pytest.fail("", pytrace=False)
+            pytest.fail(f"{count:,} rows that are not the lab's images", pytrace=False)
         seen = np.union1d(seen, positions)
         unknown += int((positions == UNKNOWN).sum())
         agree = observed.labels_agree(fit.data.x, fit.data.y)
@@ -134,7 +143,9 @@ def test_trained_on_the_training_set(training: Candidate, observed: Observed, sa
     ours = int(((seen >= train.first) & (seen < train.first + train.count)).sum())
     theirs = int(((seen >= test.first) & (seen < test.first + test.count)).sum())
     saw(f"{ours:,} of {train.count:,} training images, {theirs:,} test images")
-    saw.number("fitted on", f"{ours:,} training images" + (f", {theirs:,} test images" if theirs else ""))
+    saw.number(
+        "fitted on", f"{ours:,} training images" + (f", {theirs:,} test images" if theirs else "")
+    )
     if unknown:
         saw(f"{unknown:,} rows that are not the lab's images")
     if wrong:
@@ -142,7 +153,9 @@ def test_trained_on_the_training_set(training: Candidate, observed: Observed, sa
     assert (ours, theirs, unknown, wrong) == (train.count, 0, 0, 0)
 
 
-@check("train.epochs", step=6, hint="One epoch is one pass over all images; the lab trains for ten.")
+@check(
+    "train.epochs", step=6, hint="One epoch is one pass over all images; the lab trains for ten."
+)
 def test_trained_for_ten_epochs(training: Candidate, saw: Saw) -> None:
     """Trained for 10 epochs in all."""
     runs = [fit.epochs_run for fit in training.fits if fit.epochs_run]

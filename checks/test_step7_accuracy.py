@@ -17,7 +17,10 @@ EXAMPLE = 99
 
 
 def see_accuracy(
-    name: str, accuracy: float | None, measurement: Measurement | None, bound: CalibratedBound,
+    name: str,
+    accuracy: float | None,
+    measurement: Measurement | None,
+    bound: CalibratedBound,
     saw: Saw,
 ) -> None:
     """Note a measured accuracy beside its bound."""
@@ -32,11 +35,14 @@ def see_accuracy(
 
 
 @check(
-    "accuracy.train", step=7,
+    "accuracy.train",
+    step=7,
     hint="Low accuracy has a cause in an earlier step: look at scaling, layers, labels and epochs.",
 )
 def test_training_accuracy_is_reached(
-    training: Candidate, measurement: Measurement | None, bounds: Mapping[str, CalibratedBound],
+    training: Candidate,
+    measurement: Measurement | None,
+    bounds: Mapping[str, CalibratedBound],
     saw: Saw,
 ) -> None:
     """The network trained here recognises about 96 % of the training images."""
@@ -47,12 +53,16 @@ def test_training_accuracy_is_reached(
 
 
 @check(
-    "accuracy.test", step=7,
+    "accuracy.test",
+    step=7,
     hint="Test images must not be trained on; else, low accuracy has a cause in an earlier step.",
 )
 def test_test_accuracy_is_reached(
-    training: Candidate, observed: Observed, measurement: Measurement | None,
-    bounds: Mapping[str, CalibratedBound], saw: Saw,
+    training: Candidate,
+    observed: Observed,
+    measurement: Measurement | None,
+    bounds: Mapping[str, CalibratedBound],
+    saw: Saw,
 ) -> None:
     """The network recognises about 95 % of test images that it was never fitted on."""
     accuracy = measurement.test_accuracy if measurement else None
@@ -71,12 +81,11 @@ def test_test_accuracy_is_reached(
 
 
 @check(
-    "predict.example", step=7,
+    "predict.example",
+    step=7,
     hint="Ask the trained network for test image 99, as one row of 784 scaled pixels.",
 )
-def test_example_was_predicted(
-    compiled_network: Candidate, observed: Observed, saw: Saw
-) -> None:
+def test_example_was_predicted(compiled_network: Candidate, observed: Observed, saw: Saw) -> None:
     """The network was asked for the class of test image 99."""
     wanted = observed.pristine["test"].first + EXAMPLE
     asked = 0
@@ -94,12 +103,12 @@ def test_example_was_predicted(
             return
     if not asked:
         not_reached("the trained network was not asked for any image")
-    saw(f"asked for {asked:,} images, not for test image {EXAMPLE}")
-    pytest.fail("", pytrace=False)
+    pytest.fail(f"asked for {asked:,} images, not for test image {EXAMPLE}", pytrace=False)
 
 
 @check(
-    "evaluate.test", step=7,
+    "evaluate.test",
+    step=7,
     hint="Evaluate on all test images and their labels: images that the network has never seen.",
 )
 def test_network_was_evaluated(compiled_network: Candidate, observed: Observed, saw: Saw) -> None:
@@ -115,5 +124,6 @@ def test_network_was_evaluated(compiled_network: Candidate, observed: Observed, 
             others.append(fact.data.x.shape[0])
     if not others:
         not_reached("the trained network was never evaluated")
-    saw(f"evaluated on {others[-1]:,} images that are not the 10,000 test images")
-    pytest.fail("", pytrace=False)
+    pytest.fail(
+        f"evaluated on {others[-1]:,} images that are not the 10,000 test images", pytrace=False
+    )

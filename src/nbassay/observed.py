@@ -191,7 +191,7 @@ class Observed:
         return positions is not None and bool((positions != UNKNOWN).any())
 
     def is_reordered(self, array: Array | None) -> bool:
-        """Whether the array's rows are none of the pristine ones, but their values in another order."""
+        """Whether the array's rows are the pristine ones with their values in another order."""
         if array is None or array.rows is None or not array.rows.profile or self.knows(array):
             return False
         pristine = _profiles_of(self.pristine)

@@ -89,7 +89,7 @@ def as_array_like(value: Any) -> np.ndarray | None:
 
 
 class Reader:
-    """Turns arrays into facts; remembers what it has read, since arrays are seen again and again."""
+    """Turns arrays into facts; remembers what it has read: arrays are seen again and again."""
 
     def __init__(self, recognition: Recognition, channel: Channel) -> None:
         self._recognition = recognition
@@ -107,7 +107,13 @@ class Reader:
         flat = array.ravel() if array.flags.c_contiguous else array.flat
         sample = np.ascontiguousarray(flat[:: max(1, array.size // SAMPLE_VALUES)])
         address = array.__array_interface__["data"][0]
-        look = (address, array.shape, array.strides, array.dtype.str, zlib.crc32(sample.view(np.uint8).data))
+        look = (
+            address,
+            array.shape,
+            array.strides,
+            array.dtype.str,
+            zlib.crc32(sample.view(np.uint8).data),
+        )
         if look in self._looks:
             return False
         self._looks.add(look)
@@ -121,8 +127,13 @@ class Reader:
             known = self._read(array)
             self._known[key] = known
         return Array(
-            shape=known.shape, dtype=known.dtype, low=known.low, high=known.high,
-            name=name[:200] if name else None, rows=known.rows, labels=known.labels,
+            shape=known.shape,
+            dtype=known.dtype,
+            low=known.low,
+            high=known.high,
+            name=name[:200] if name else None,
+            rows=known.rows,
+            labels=known.labels,
         )
 
     def _read(self, array: np.ndarray) -> Array:
@@ -131,8 +142,12 @@ class Reader:
             return Array(shape=shape, dtype=dtype, low=None, high=None)
         low, high = _range(array)
         return Array(
-            shape=shape, dtype=dtype, low=low, high=high,
-            rows=self._rows(array), labels=self._labels(array),
+            shape=shape,
+            dtype=dtype,
+            low=low,
+            high=high,
+            rows=self._rows(array),
+            labels=self._labels(array),
         )
 
     def _rows(self, array: np.ndarray) -> Rows | None:
@@ -144,17 +159,19 @@ class Reader:
             return None
         digests, scale, offset, residual = found
         return Rows(
-            width=table.shape[1], count=len(digests), scale=scale, offset=offset,
-            residual=residual, profile=self.profile(table, scale, offset),
+            width=table.shape[1],
+            count=len(digests),
+            scale=scale,
+            offset=offset,
+            residual=residual,
+            profile=self.profile(table, scale, offset),
             digests=self._channel.blob(digests),
         )
 
     def profile(self, table: np.ndarray, scale: float, offset: float) -> list[list[int]]:
         """What does not depend on the order of values in a row (see `Rows.profile`)."""
         step = max(1, len(table) // PROFILED_ROWS)
-        levels = _to_levels(
-            table[::step][:PROFILED_ROWS], scale, offset, self._recognition.levels
-        )
+        levels = _to_levels(table[::step][:PROFILED_ROWS], scale, offset, self._recognition.levels)
         return [] if levels is None else row_profiles(levels[0]).tolist()
 
     def _labels(self, array: np.ndarray) -> Labels | None:
@@ -197,9 +214,7 @@ class Reader:
                 if chunk is None:
                     break
                 residual = max(residual, chunk[1])
-                digests[start : start + CHUNK_ROWS] = row_digests(
-                    chunk[0], self._recognition.nonce
-                )
+                digests[start : start + CHUNK_ROWS] = row_digests(chunk[0], self._recognition.nonce)
             else:
                 if (scale, offset) not in self._scales and len(self._scales) < 8:
                     self._scales.append((scale, offset))
@@ -217,8 +232,13 @@ class Reader:
         if len(table) >= 100 and high > low:
             tried.append(from_range)
         tried += self._scales
-        tried += [(1.0, 0.0), (1 / levels, 0.0), (2 / levels, -1.0), (-1.0, float(levels)),
-                  (-1 / levels, 1.0)]
+        tried += [
+            (1.0, 0.0),
+            (1 / levels, 0.0),
+            (2 / levels, -1.0),
+            (-1.0, float(levels)),
+            (-1 / levels, 1.0),
+        ]
         if high > low:
             tried.append(from_range)
         for candidate in dict.fromkeys(tried):
@@ -333,26 +353,36 @@ class Stream:
         if self._are_rows and self._scale is not None:
             digests = np.array([pair[0] for pair in self._pairs], np.uint64)
             rows = Rows(
-                width=self._width, count=self._count, scale=self._scale[0], offset=self._scale[1],
-                residual=self._residual, profile=self._profile[:PROFILED_ROWS],
+                width=self._width,
+                count=self._count,
+                scale=self._scale[0],
+                offset=self._scale[1],
+                residual=self._residual,
+                profile=self._profile[:PROFILED_ROWS],
                 digests=self._channel.blob(digests),
             )
             if self._label_form is not None:
                 values = np.array([pair[1] for pair in self._pairs], np.int64)
                 labels = Labels(
                     form=self._label_form,  # type: ignore[arg-type]
-                    classes=self._classes, values=self._channel.blob(values),
+                    classes=self._classes,
+                    values=self._channel.blob(values),
                 )
         shown = len(self._pairs) if rows is not None else self._count
         x = Array(
-            shape=[shown, *self._shape], dtype=self._dtype, low=number(self._low),
-            high=number(self._high), rows=rows,
+            shape=[shown, *self._shape],
+            dtype=self._dtype,
+            low=number(self._low),
+            high=number(self._high),
+            rows=rows,
         )
         y = None
         if labels is not None:
             y = Array(
                 shape=[shown] if labels.form == "integer" else [shown, labels.classes],
-                dtype=self._label_dtype, low=0.0, high=float(max(labels.classes - 1, 0)),
+                dtype=self._label_dtype,
+                low=0.0,
+                high=float(max(labels.classes - 1, 0)),
                 labels=labels,
             )
         return Data(kind=kind, x=x, y=y)  # type: ignore[arg-type]
@@ -388,8 +418,10 @@ def _to_levels(
     kind = np.uint8 if levels < 256 else np.uint16
     if table.dtype.kind in "bu" and scale == 1.0 and offset == 0.0:
         return (table.astype(kind), 0.0) if int(table.max()) <= levels else None
-    exact = table.astype(np.float32 if table.dtype.itemsize <= 4 else np.float64)
-    exact = (exact - offset) / scale if offset else exact / scale
+    exact: np.ndarray = table.astype(np.float32 if table.dtype.itemsize <= 4 else np.float64)
+    if offset:
+        exact = np.subtract(exact, offset)
+    exact = np.divide(exact, scale)
     rounded = np.rint(exact)
     with np.errstate(invalid="ignore"):
         residual = float(np.abs(exact - rounded).max())

@@ -68,7 +68,11 @@ class Channel:
         if len(data) > self._left:
             if not self._was_cut:
                 self._was_cut = True
-                remark = RemarkFact(cell=0, topic="cut", text="The notebook showed more facts than the evidence holds; later ones are missing.")
+                remark = RemarkFact(
+                    cell=0,
+                    topic="cut",
+                    text="The evidence was full before the notebook ended; later facts are missing.",
+                )
                 os.write(self._descriptor, frame(FACT, msgspec.json.encode(remark)))
             return
         self._left -= len(data)

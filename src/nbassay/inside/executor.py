@@ -86,7 +86,8 @@ class Specs(KernelSpecManager):
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         return KernelSpec(
             argv=[sys.executable, "-I", "-m", "nbassay.inside.kernel", "-f", "{connection_file}"],
-            display_name="nbassay", language="python",
+            display_name="nbassay",
+            language="python",
         )
 
 
@@ -133,8 +134,15 @@ async def run(job: Job, pipe: int) -> None:
     ]
     facts = Path(tempfile.mkstemp(dir=scratch, prefix="facts-")[1])
     settings = ProbeSettings(
-        nonce=job.nonce, widths=job.widths, levels=job.levels, seed=job.seed, facts=str(facts),
-        budget_bytes=job.facts_bytes, cells=cells, packages=job.packages, loaders=job.loaders,
+        nonce=job.nonce,
+        widths=job.widths,
+        levels=job.levels,
+        seed=job.seed,
+        facts=str(facts),
+        budget_bytes=job.facts_bytes,
+        cells=cells,
+        packages=job.packages,
+        loaders=job.loaders,
         typed=job.typed,
     )
     told = scratch / f"probe-{secrets.token_hex(8)}.json"
@@ -142,13 +150,25 @@ async def run(job: Job, pipe: int) -> None:
     relay = Relay(os.open(facts, os.O_RDONLY | os.O_CLOEXEC), pipe)
 
     manager = AsyncKernelManager(
-        kernel_name="nbassay", kernel_spec_manager=Specs(), transport="ipc",
-        ip=str(scratch / "s"), connection_file=str(scratch / "k.json"),
+        kernel_name="nbassay",
+        kernel_spec_manager=Specs(),
+        transport="ipc",
+        ip=str(scratch / "s"),
+        connection_file=str(scratch / "k.json"),
     )
     client = BoundedClient(
-        notebook, km=manager, timeout=int(job.cell_s), interrupt_on_timeout=True,
-        error_on_timeout={"ename": "CellTimeout", "evalue": f"the cell ran longer than {job.cell_s:g} seconds", "traceback": []},
-        allow_errors=True, record_timing=False, store_widget_state=False,
+        notebook,
+        km=manager,
+        timeout=int(job.cell_s),
+        interrupt_on_timeout=True,
+        error_on_timeout={
+            "ename": "CellTimeout",
+            "evalue": f"the cell ran longer than {job.cell_s:g} seconds",
+            "traceback": [],
+        },
+        allow_errors=True,
+        record_timing=False,
+        store_widget_state=False,
     )
     client.left_bytes = job.output_bytes
     environment = {**os.environ, "NBASSAY_PROBE": str(told)}
@@ -198,10 +218,14 @@ async def _run_cell(client: BoundedClient, cell: Any, index: int, relay: Relay) 
     ]
     figures = [data for data in shown if str(data.get("text/plain", "")).startswith("<Figure size")]
     fact = CellFact(
-        index=index, status=status, seconds=seconds,  # type: ignore[arg-type]
+        index=index,
+        status=status,  # type: ignore[arg-type]
+        seconds=seconds,
         error_name=problem[0][:200] if problem else None,
         error_message=problem[1][:4000] if problem else None,
-        pictures=len(shown), other_pictures=len(shown) - len(figures), warnings=_warnings(cell),
+        pictures=len(shown),
+        other_pictures=len(shown) - len(figures),
+        warnings=_warnings(cell),
     )
     relay.send(FACT, msgspec.json.encode(fact))
     report = CellReport(index=index, outputs=[dict(output) for output in cell.outputs])

@@ -40,7 +40,9 @@ MOST_LOADS = 100
 class Listener:
     """What the wrappers share."""
 
-    def __init__(self, channel: Channel, reader: Reader, models: ModelBook, cell: Callable[[], int]):
+    def __init__(
+        self, channel: Channel, reader: Reader, models: ModelBook, cell: Callable[[], int]
+    ):
         self._channel = channel
         self._reader = reader
         self._models = models
@@ -141,7 +143,7 @@ class Listener:
         return returned
 
     def _answer_loader(self, function: str, groups: Sequence[Sequence[str]]) -> Any:
-        """A hook that makes *function* of a module read *groups* of files instead of fetching them."""
+        """A hook that makes *function* of a module read *groups* of files, not fetch them."""
         folder = Path.cwd()  # the working folder holds the data; a notebook may leave it later
 
         def read(_wrapped: Any, _instance: Any, _args: Any, _kwargs: Any) -> Any:
@@ -208,13 +210,25 @@ class Listener:
             with self.guard("fit"):
                 after = getattr(instance, "history", None)
                 self._send_fit(
-                    instance, given, before, tap, split, error, after if after is not history else None
+                    instance,
+                    given,
+                    before,
+                    tap,
+                    split,
+                    error,
+                    after if after is not history else None,
                 )
         return returned
 
     def _send_fit(
-        self, model: Any, given: dict[str, Any], before: int | None, tap: Tap | None,
-        split: float, error: str | None, history: Any,
+        self,
+        model: Any,
+        given: dict[str, Any],
+        before: int | None,
+        tap: Tap | None,
+        split: float,
+        error: str | None,
+        history: Any,
     ) -> None:
         assert tap is not None
         data = tap.data()
@@ -231,12 +245,20 @@ class Listener:
         seen = self._models.state_of(model)
         self._channel.fact(
             FitFact(
-                cell=self._cell(), model=seen.model, before=before, state=seen.state, data=data,
-                validation=validation, validation_split=split,
-                epochs_asked=max(0, int(given.get("epochs", 1))) if _is_whole(given.get("epochs", 1)) else 0,
+                cell=self._cell(),
+                model=seen.model,
+                before=before,
+                state=seen.state,
+                data=data,
+                validation=validation,
+                validation_split=split,
+                epochs_asked=max(0, int(given.get("epochs", 1)))
+                if _is_whole(given.get("epochs", 1))
+                else 0,
                 epochs_run=len(epochs),
                 batch_size=int(given["batch_size"]) if _is_whole(given.get("batch_size")) else None,
-                history=_history(values), error=error,
+                history=_history(values),
+                error=error,
             )
         )
 
@@ -264,7 +286,10 @@ class Listener:
             seen = self._models.state_of(instance)
             self._channel.fact(
                 EvaluateFact(
-                    cell=self._cell(), model=seen.model, state=seen.state, data=tap.data(),
+                    cell=self._cell(),
+                    model=seen.model,
+                    state=seen.state,
+                    data=tap.data(),
                     returned=_returned(instance, returned),
                 )
             )
@@ -315,12 +340,17 @@ class Listener:
 
     def _trained_by_hand(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         if self._depth == 0:
-            self.remark("hand-training", "Weights were changed by a training loop of the notebook's own, not by fit.")
+            self.remark(
+                "hand-training",
+                "Weights were changed by a training loop of the notebook's own, not by fit.",
+            )
         return wrapped(*args, **kwargs)
 
     def _weights_loaded(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         if self._depth == 0:
-            self.remark("weights-loaded", "Weights were put into a network instead of being trained there.")
+            self.remark(
+                "weights-loaded", "Weights were put into a network instead of being trained there."
+            )
         return wrapped(*args, **kwargs)
 
 
@@ -332,7 +362,9 @@ class Answers:
     in the same state within one cell.
     """
 
-    def __init__(self, channel: Channel, reader: Reader, models: ModelBook, cell: Callable[[], int]):
+    def __init__(
+        self, channel: Channel, reader: Reader, models: ModelBook, cell: Callable[[], int]
+    ):
         self._channel = channel
         self._reader = reader
         self._models = models
@@ -382,7 +414,11 @@ class Answers:
                 data, classes = self._stream.data("arrays"), None
             self._channel.fact(
                 PredictFact(
-                    cell=cell, model=model, state=state, data=data, via=via,
+                    cell=cell,
+                    model=model,
+                    state=state,
+                    data=data,
+                    via=via,
                     returned_shape=list(shape),
                     classes=None if classes is None else self._channel.blob(classes),
                 )
@@ -426,7 +462,7 @@ class Tap:
         elif inspect.isgenerator(x):
             yield {**self._given, "x": self._tap_generator(x)}
         elif self._kind == "generator":
-            kind = type(x)
+            kind: Any = type(x)
             getitem = kind.__getitem__
 
             def tapped(sequence: Any, index: Any) -> Any:
@@ -434,7 +470,9 @@ class Tap:
                 self._take(batch)
                 return batch
 
-            x.__class__ = type(kind.__name__, (kind,), {"__getitem__": tapped, "__module__": kind.__module__})
+            x.__class__ = type(
+                kind.__name__, (kind,), {"__getitem__": tapped, "__module__": kind.__module__}
+            )
             try:
                 yield self._given
             finally:
@@ -513,7 +551,8 @@ def _is_taped() -> bool:
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0
+    is_number = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return bool(is_number and value >= 0)
 
 
 def _history(values: Any) -> dict[str, list[Number]]:

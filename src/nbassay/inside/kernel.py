@@ -57,7 +57,8 @@ class Probe:
         descriptor = os.open(settings.facts, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._channel = Channel(descriptor, settings.budget_bytes)
         recognition = Recognition(
-            nonce=bytes.fromhex(settings.nonce), widths=tuple(settings.widths),
+            nonce=bytes.fromhex(settings.nonce),
+            widths=tuple(settings.widths),
             levels=settings.levels,
         )
         self._reader = Reader(recognition, self._channel)
@@ -144,7 +145,9 @@ class Probe:
                 continue
         self._channel.fact(
             EnvironmentFact(
-                python=sys.version.split()[0], packages=packages, seed=self._settings.seed,
+                python=sys.version.split()[0],
+                packages=packages,
+                seed=self._settings.seed,
                 threads=int(os.environ.get("OMP_NUM_THREADS") or 0),
                 cpu_seconds=round(usage.ru_utime + usage.ru_stime, 3),
                 peak_memory_bytes=usage.ru_maxrss * 1024,

@@ -26,8 +26,9 @@ from nbassay.records import Compiled, Layer, ModelFact, Step
 MOST_WEIGHT_BYTES = 16 << 20
 """Larger networks are told by their layers only."""
 MOST_STATES = 200
-CLOSE = {"rtol": 1e-4, "atol": 1e-5}
-"""Float32 sums in another order differ by about 1e-6 of their size."""
+RELATIVE, ABSOLUTE = 1e-4, 1e-5
+SUM_ERROR = 1e-6
+"""Of the size of its terms: what float32 sums in another order differ by, at most."""
 
 KNOWN_LOSSES = {
     "SparseCategoricalCrossentropy": "sparse_categorical_crossentropy",
@@ -130,9 +131,17 @@ class ModelBook:
                 self.is_watching = False
         self._channel.fact(
             ModelFact(
-                cell=self._cell(), model=serial, state=state, kind=_name(type(model)),
-                name=str(getattr(model, "name", ""))[:200] or None, layers=effective[:400],
-                steps=steps, why_not=why_not, gap=gap, compiled=compiled, weights=digest,
+                cell=self._cell(),
+                model=serial,
+                state=state,
+                kind=_name(type(model)),
+                name=str(getattr(model, "name", ""))[:200] or None,
+                layers=effective[:400],
+                steps=steps,
+                why_not=why_not,
+                gap=gap,
+                compiled=compiled,
+                weights=digest,
             )
         )
         return Seen(serial, state)
@@ -146,7 +155,9 @@ class ModelBook:
         loss, from_logits = _loss(arguments.get("loss"))
         return Compiled(
             optimizer=_name(type(optimizer)) if optimizer is not None else "none",
-            learning_rate=_learning_rate(optimizer), loss=loss, from_logits=from_logits,
+            learning_rate=_learning_rate(optimizer),
+            loss=loss,
+            from_logits=from_logits,
             metrics=_metrics(arguments)[:50],
         )
 
@@ -185,6 +196,7 @@ class ModelBook:
         if type(layer).__name__ == "Dense" and given.ndim == 2:
             kernel = np.asarray(layer.kernel, np.float32)
             before = given @ kernel
+            blur = SUM_ERROR * (np.abs(given) @ np.abs(kernel))
             kernel_ref = self._channel.blob(kernel)
             weights[kernel_ref] = kernel
             bias_ref = None
@@ -194,7 +206,8 @@ class ModelBook:
                 bias_ref = self._channel.blob(bias)
                 weights[bias_ref] = bias
             dense = Step(op="dense", layer=name, kernel=kernel_ref, bias=bias_ref)
-            activation = _recognise_activation(before, returned, getattr(layer, "activation", None))
+            told = getattr(layer, "activation", None)
+            activation = _recognise_activation(before, returned, told, blur)
             if activation is None:
                 raise NotAChain(f"layer {name} has an activation that is not known")
             return [dense, Step(op="activation", layer=name, activation=activation)]
@@ -212,8 +225,11 @@ class ModelBook:
     def _bridge(self, left: np.ndarray, right: np.ndarray, *, before: str) -> list[Step]:
         """Steps without weights that lead from *left* to *right*."""
         if left.shape != right.shape:
-            if len(left) == len(right) and left.size == right.size and right.ndim == 2 and np.array_equal(
-                left.reshape(right.shape), right
+            if (
+                len(left) == len(right)
+                and left.size == right.size
+                and right.ndim == 2
+                and np.array_equal(left.reshape(right.shape), right)
             ):
                 return [Step(op="flatten")]
             raise NotAChain(f"what reaches {before} does not come from the layer before alone")
@@ -265,16 +281,22 @@ def _sample(row_shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _recognise_activation(
-    before: np.ndarray, after: np.ndarray, function: Any
+    before: np.ndarray, after: np.ndarray, function: Any, blur: np.ndarray | float = 0.0
 ) -> str | None:
-    """Name of the activation that turns *before* into *after*."""
+    """
+    Name of the activation that turns *before* into *after*.
+
+    Args:
+        function: What the layer names; asked when the values fit more than one.
+        blur: How far *before* may be off.
+    """
     if before.shape != after.shape:
         return None
     with np.errstate(all="ignore"):
         fitting = [
             name
             for name, apply in ACTIVATIONS.items()
-            if np.allclose(apply(before), after, **CLOSE)  # type: ignore[arg-type]
+            if np.isclose(apply(before), after, rtol=RELATIVE, atol=ABSOLUTE + blur).all()
         ]
     if len(fitting) > 1:  # the sample did not tell them apart: ask the function itself
         told = _told_name(function)
@@ -284,7 +306,9 @@ def _recognise_activation(
 
 def _told_name(function: Any) -> str | None:
     name = getattr(function, "__name__", None)
-    return {"softmax_v2": "softmax", "relu": "relu"}.get(name, name) if isinstance(name, str) else None
+    return (
+        {"softmax_v2": "softmax", "relu": "relu"}.get(name, name) if isinstance(name, str) else None
+    )
 
 
 def _static_activation(function: Any) -> str | None:
