@@ -15,6 +15,9 @@ from hypothesis import settings
 ROOT = Path(__file__).parent.parent
 TINY = Path(__file__).parent / "workshops" / "tiny"
 
+collect_ignore = ["workshops"]
+"""Their checks are for learners' evidence; nbassay runs them."""
+
 Nbassay = Callable[..., subprocess.CompletedProcess[str]]
 
 
