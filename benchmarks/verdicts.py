@@ -139,7 +139,9 @@ def tell(verdicts: list[Verdict], *, is_verbose: bool) -> None:
     wrong = [v for v in verdicts if isinstance(v.way, Misconception)]
     print(f"right ways: {len(right)}, lost a point: {sum(bool(v.lost) for v in right)}")
     print(f"right ways sent to a person: {sum(v.has_wrong_status for v in right)}")
-    print(f"undecided ways: {len(undecided)}, not sent: {sum(v.has_wrong_status for v in undecided)}")
+    print(
+        f"undecided ways: {len(undecided)}, not sent: {sum(v.has_wrong_status for v in undecided)}"
+    )
     print(f"wrong ways: {len(wrong)}, passed: {sum(not v.lost for v in wrong)}")
     print(f"intended checks missed: {sum(len(v.missed) for v in wrong)}")
     print(f"unintended checks failed: {sum(len(v.unintended) for v in wrong)}")

@@ -28,6 +28,8 @@ MOST_BYTES = 2 << 30
 MOST_CLASSES = 1000
 CHUNK_ROWS = 4096
 SAMPLE_ROWS = 64
+FEW_ROWS = 100
+"""Fewer need not reach both extreme levels."""
 SAMPLE_VALUES = 16384
 PROFILED_ROWS = 32
 
@@ -200,11 +202,7 @@ class Reader:
             Digests (uint64, one a row), scale, offset, residual (see `Rows`); None when the
             values are no whole levels under any scale that is tried.
         """
-        step = max(1, len(table) // SAMPLE_ROWS)
-        sample = table[::step][:SAMPLE_ROWS]
-        for scale, offset in self._candidates(table):
-            if _to_levels(sample, scale, offset, self._recognition.levels) is None:
-                continue
+        for scale, offset in self._fitting(table):
             digests = np.empty(len(table), np.uint64)
             residual = 0.0
             for start in range(0, len(table), CHUNK_ROWS):
@@ -221,29 +219,44 @@ class Reader:
                 return digests, scale, offset, residual
         return None
 
+    def _fitting(self, table: np.ndarray) -> list[tuple[float, float]]:
+        """
+        Scales and offsets that a sample of rows allows: those as close as any, then the others.
+
+        A crisp image on 0..1 has nearly no grey and would roughly do as 0 and 1.
+        """
+        step = max(1, len(table) // SAMPLE_ROWS)
+        sample = table[::step][:SAMPLE_ROWS]
+        found = []
+        for scale, offset in dict.fromkeys(self._candidates(table)):
+            levels = _to_levels(sample, scale, offset, self._recognition.levels)
+            if levels is not None:
+                found.append((levels[1], (scale, offset)))
+        enough = max(1e-4, 2 * min((residual for residual, _candidate in found), default=0.0))
+        fitting = [candidate for _residual, candidate in sorted(found, key=lambda f: f[0] > enough)]
+        # Few rows need not reach both extreme levels, and any row of one grey fits its own range.
+        guess = self._from_range(table)
+        return [*fitting, guess] if guess else fitting
+
     def _candidates(self, table: np.ndarray) -> Iterator[tuple[float, float]]:
-        """Scale and offset to try, likeliest first: few rows may lack the extreme levels."""
-        low, high = float(table.min()), float(table.max())
+        """Scale and offset to try, likeliest first."""
         levels = self._recognition.levels
-        from_range = ((high - low) / levels, low)
-        tried: list[tuple[float, float]] = []
         if table.dtype.kind in "bui":
-            tried.append((1.0, 0.0))
-        if len(table) >= 100 and high > low:
-            tried.append(from_range)
-        tried += self._scales
-        tried += [
-            (1.0, 0.0),
-            (1 / levels, 0.0),
-            (2 / levels, -1.0),
-            (-1.0, float(levels)),
-            (-1 / levels, 1.0),
-        ]
-        if high > low:
-            tried.append(from_range)
-        for candidate in dict.fromkeys(tried):
-            if all(math.isfinite(part) for part in candidate) and candidate[0] != 0:
-                yield candidate
+            yield 1.0, 0.0
+        if len(table) >= FEW_ROWS and (own := self._from_range(table)):
+            yield own
+        yield from self._scales
+        yield 1.0, 0.0
+        yield 1 / levels, 0.0
+        yield 2 / levels, -1.0
+        yield -1.0, float(levels)
+        yield -1 / levels, 1.0
+
+    def _from_range(self, table: np.ndarray) -> tuple[float, float] | None:
+        """Scale and offset if the smallest and the largest value are the extreme levels."""
+        low, high = float(table.min()), float(table.max())
+        scale = (high - low) / self._recognition.levels
+        return (scale, low) if math.isfinite(scale) and scale > 0 else None
 
 
 def read_idx(path: Path) -> np.ndarray:

@@ -71,7 +71,7 @@ class Channel:
                 remark = RemarkFact(
                     cell=0,
                     topic="cut",
-                    text="The evidence was full before the notebook ended; later facts are missing.",
+                    text="The evidence was full before the notebook ended; later facts are lost.",
                 )
                 os.write(self._descriptor, frame(FACT, msgspec.json.encode(remark)))
             return
