@@ -629,3 +629,55 @@ def test_grading_needs_a_workshop(tmp_path: Path, nbassay: Nbassay) -> None:
 
     assert done.returncode == 2
     assert "--workshop" in done.stderr
+
+
+# ------------------------------------------------------------------ notebooks that stop badly
+
+STOPS = {
+    "endless": ("while True: pass", "timeout", "CellTimeout", True),
+    "deaf": (
+        "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass",
+        "timeout",
+        "CellTimeout",
+        False,
+    ),
+    "exit": ("import os; os._exit(3)", "error", "KernelDied", False),
+    "crash": ("import ctypes; ctypes.string_at(0)", "error", "KernelDied", False),
+    "system-exit": ("raise SystemExit", "error", "SystemExit", True),
+    "shell": ("%%bash\nexit 3", "error", "CalledProcessError", True),
+    "syntax": ("def f(:", "error", "SyntaxError", True),
+}
+"""Learner → second cell, how it ends, the error's name, whether the notebook goes on."""
+
+
+@pytest.fixture(scope="module")
+def stopped_class(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SubmissionResult]:
+    """A class whose second cells stop in every way, graded once."""
+    folder = tmp_path_factory.mktemp("stops")
+    for learner, (cell, *_rest) in STOPS.items():
+        write_notebook(folder / "class" / f"{learner}.ipynb", RIGHT_CELLS[0], cell, RIGHT_CELLS[1])
+    arguments = ["grade", str(folder / "class"), "-o", str(folder / "graded"), "--timeout", "2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "nbassay", *arguments],
+        cwd=TINY, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return by_learner(folder / "graded")
+
+
+@pytest.mark.parametrize("learner", STOPS)
+def test_what_was_seen_before_a_stop_counts(
+    stopped_class: dict[str, SubmissionResult], learner: str
+) -> None:
+    """
+    A cell that hangs, crashes or fails costs what comes after it at most, and the report names it.
+    """
+    _cell, status, name, goes_on = STOPS[learner]
+    one = stopped_class[learner]
+
+    assert one.status == "graded", one.notes
+    assert one.details is not None
+    assert [(stop.cell, stop.status, stop.error_name) for stop in one.details.stops] == [
+        (2, status, name)
+    ]
+    assert one.score == (100 if goes_on else 40)
