@@ -50,6 +50,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     levels: int
     seed: int
     packages: list[str]
+    attempt: int = 0
+    """0 first; after that it is added to the seeds that the notebook sets."""
     loaders: dict[str, list[list[str]]] = {}
     """Function that would fetch the lab's data → files in the working folder that answer it."""
     typed: str = ""
@@ -142,6 +144,7 @@ async def run(job: Job, pipe: int) -> None:
         budget_bytes=job.facts_bytes,
         cells=cells,
         packages=job.packages,
+        attempt=job.attempt,
         loaders=job.loaders,
         typed=job.typed,
     )

@@ -9,6 +9,7 @@ before the notebook does so, and a failure of ours never becomes the learner's.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -52,12 +53,17 @@ class Listener:
         self._remarked: set[tuple[int, str]] = set()
         self._pictures = 0
         self._loads = 0
+        self._is_seeding = False
 
-    def install(self, seed: int, loaders: Mapping[str, Sequence[Sequence[str]]]) -> None:
+    def install(
+        self, seed: int, attempt: int, loaders: Mapping[str, Sequence[Sequence[str]]]
+    ) -> None:
         """
         Listen to the libraries as they are imported.
 
         Args:
+            seed: For TensorFlow's generator, until the notebook sets one.
+            attempt: Added to every seed that the notebook sets: a repeat is to draw anew.
             loaders: Dotted name of a function that would fetch the lab's data → the data files
                 that answer it instead, in groups: one tuple of arrays a group.
         """
@@ -67,6 +73,8 @@ class Listener:
             wrapt.register_post_import_hook(self._answer_loader(function, groups), module)
         wrapt.register_post_import_hook(self._listen_to_keras, "keras")
         wrapt.register_post_import_hook(self._seed_tensorflow, "tensorflow")
+        if attempt:
+            self._shift_seeds(attempt)
         wrapt.register_post_import_hook(self._listen_to_idx2numpy, "idx2numpy")
         wrapt.register_post_import_hook(self._listen_to_matplotlib, "matplotlib.axes")
 
@@ -90,6 +98,34 @@ class Listener:
             self._channel.fact(RemarkFact(cell=self._cell(), topic=topic, text=text[:4000]))
 
     # ------------------------------------------------------------ libraries
+
+    def _shift_seeds(self, by: int) -> None:
+        """Add *by* to the seeds that the notebook sets."""
+
+        def shifted(wrapped: Any, _instance: Any, args: Any, kwargs: Any) -> Any:
+            if self._is_seeding:  # Keras sets the seeds of others, from one that was shifted
+                return wrapped(*args, **kwargs)
+            self._is_seeding = True
+            try:
+                return wrapped(
+                    *(value + by if _is_whole(value) else value for value in args),
+                    **{
+                        name: value + by if _is_whole(value) else value
+                        for name, value in kwargs.items()
+                    },
+                )
+            finally:
+                self._is_seeding = False
+
+        for module, name in (
+            ("random", "seed"),
+            ("numpy.random", "seed"),
+            ("tensorflow", "random.set_seed"),
+            ("keras.utils", "set_random_seed"),
+            ("keras._tf_keras.keras.utils", "set_random_seed"),
+        ):
+            hook = functools.partial(wrapt.wrap_function_wrapper, name=name, wrapper=shifted)
+            wrapt.register_post_import_hook(hook, module)
 
     def _seed_tensorflow(self, module: Any) -> None:
         module.random.set_seed(self.seed)

@@ -42,6 +42,8 @@ class ProbeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Positions of the code cells that will be run, in order."""
     packages: list[str]
     """Whose versions to tell."""
+    attempt: int = 0
+    """0 first; after that it is added to the seeds that the notebook sets."""
     loaders: dict[str, list[list[str]]] = {}
     """Function that would fetch the lab's data → files that answer it, one list a tuple."""
     typed: str = ""
@@ -73,7 +75,7 @@ class Probe:
         """Listen to cells and libraries; seed what draws random numbers."""
         random.seed(self._settings.seed)
         np.random.seed(self._settings.seed)
-        self._listener.install(self._settings.seed, self._settings.loaders)
+        self._listener.install(self._settings.seed, self._settings.attempt, self._settings.loaders)
         self._shell.kernel.raw_input = self._type
         self._shell.events.register("pre_run_cell", self._before)
         self._shell.events.register("post_run_cell", self._after)
