@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+from nbassay.classrun import default_jobs
 from nbassay.misconceptions import (
     Misconception,
     Variant,
@@ -23,7 +24,7 @@ from nbassay.misconceptions import (
     read_misconceptions,
     read_variants,
 )
-from nbassay.pipeline import default_jobs, run_class, score_class, write_run_record
+from nbassay.pipeline import RunOptions, grade_class
 from nbassay.records import SubmissionResult
 from nbassay.sandbox.choose import choose
 from nbassay.submissions import Submission
@@ -104,27 +105,21 @@ def grade_ways(
     is_fresh: bool,
 ) -> list[Verdict]:
     """Grade *ways* into *out* as a class and hold each result beside what it should be."""
-    sandbox = choose("auto")
     reference = workshop.path(workshop.manifest.reference).read_bytes()
     submissions = [
         Submission(learner=name, file=f"{name}.ipynb", raw=build_notebook(way, reference))
         for name, way in ways.items()
     ]
     out.mkdir(parents=True, exist_ok=True)
-    class_run = run_class(
-        submissions,
+    options = RunOptions(
         workshop=workshop,
-        sandbox=sandbox,
         out=out,
         jobs=jobs,
+        sandbox=choose("auto"),
         progress=Progress(),
         is_fresh=is_fresh,
-        controls=[],
     )
-    write_run_record(
-        out, workshop=workshop, sandbox=sandbox, probes=[], learners=list(ways), class_run=class_run
-    )
-    results = score_class(out, workshop=workshop)
+    results = grade_class(options, submissions, controls=[])
     by_name = {result.learner: result for result in results.submissions}
     return [Verdict(name=name, way=way, result=by_name[name]) for name, way in ways.items()]
 

@@ -6,7 +6,6 @@ Results go to standard output, progress and messages to standard error.
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,23 +18,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from nbassay.classrun import Progress, control_submissions, default_jobs
 from nbassay.errors import AssayError, SandboxError, UsageError
 from nbassay.files import owned, write_whole
-from nbassay.pipeline import (
-    ClassRun,
-    Progress,
-    control_submissions,
-    default_jobs,
-    report_class,
-    run_class,
-    score_class,
-    write_run_record,
-)
+from nbassay.pipeline import RunOptions, grade_class, report_class, run_class, score_class
 from nbassay.records import Results
-from nbassay.sandbox import Sandbox
+from nbassay.sandbox import ProbeResult, Sandbox
 from nbassay.sandbox.choose import PROVIDERS, choose
 from nbassay.sandbox.probes import probe
-from nbassay.submissions import Submission, find_submissions
+from nbassay.submissions import find_submissions
 from nbassay.workshop import Workshop, find_workshop, read_workshop
 
 DONE, BELOW, NO_SANDBOX, NOT_RUN, CONTROL_WRONG, INTERRUPTED = 0, 1, 3, 4, 5, 130
@@ -85,18 +76,6 @@ QUIET = click.option("-q", "--quiet", "is_quiet", is_flag=True, help="No progres
 JSON = click.option(
     "--json", "as_json", is_flag=True, help="Print results.json instead of a table."
 )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """What the commands that run notebooks share."""
-
-    workshop: Workshop
-    out: Path
-    jobs: int
-    sandbox: Sandbox
-    is_fresh: bool
-    progress: Progress
 
 
 class BarProgress:
@@ -183,18 +162,18 @@ def grade(
     """
     workshop = _workshop(workshop_folder, timeout)
     submissions = find_submissions(paths)
-    options = RunOptions(
-        workshop=workshop,
-        out=out,
-        jobs=jobs or default_jobs(),
-        sandbox=choose(sandbox_name),
-        is_fresh=is_fresh,
-        progress=_progress(is_quiet),
-    )
+    sandbox = choose(sandbox_name)
     with owned(out):
-        _run(options, submissions)
-        score_class(out, workshop=workshop)
-        results = report_class(out, workshop=workshop)
+        options = RunOptions(
+            workshop=workshop,
+            out=out,
+            jobs=jobs or default_jobs(),
+            sandbox=sandbox,
+            is_fresh=is_fresh,
+            progress=_progress(is_quiet),
+            probes=_prove_walls(sandbox),
+        )
+        results = grade_class(options, submissions, control_submissions(workshop))
     _print_class(results, as_json)
     click.echo(f"Class page: {out / 'index.html'}", err=True)
     click.echo(f"Reports:    {out / 'learners'}/*/report.html", err=True)
@@ -221,18 +200,21 @@ def run(
     is_quiet: bool,
 ) -> int:
     """Run notebooks and keep their evidence; `score` and `report` go on from it."""
-    options = RunOptions(
-        workshop=_workshop(workshop_folder, timeout),
-        out=out,
-        jobs=jobs or default_jobs(),
-        sandbox=choose(sandbox_name),
-        is_fresh=is_fresh,
-        progress=_progress(is_quiet),
-    )
+    workshop = _workshop(workshop_folder, timeout)
     submissions = find_submissions(paths)
+    sandbox = choose(sandbox_name)
     with owned(out):
-        _run(options, submissions)
-    return DONE
+        options = RunOptions(
+            workshop=workshop,
+            out=out,
+            jobs=jobs or default_jobs(),
+            sandbox=sandbox,
+            is_fresh=is_fresh,
+            progress=_progress(is_quiet),
+            probes=_prove_walls(sandbox),
+        )
+        class_run = run_class(options, submissions, control_submissions(workshop))
+    return NOT_RUN if class_run.not_run else DONE
 
 
 @cli.command()
@@ -304,22 +286,16 @@ def check(
         sandbox = choose("none")
     submissions = find_submissions([notebook])
     with owned(out):
-        learners = [item.learner for item in submissions]
-        write_run_record(
-            out, workshop=workshop, sandbox=sandbox, probes=[], learners=learners, class_run=None
-        )
-        run_class(
-            submissions,
+        options = RunOptions(
             workshop=workshop,
-            sandbox=sandbox,
             out=out,
             jobs=default_jobs(),
-            progress=_progress(is_quiet),
+            sandbox=sandbox,
             is_fresh=is_fresh,
-            controls=control_submissions(workshop, only=workshop.manifest.reference),
+            progress=_progress(is_quiet),
         )
-        score_class(out, workshop=workshop)
-        results = report_class(out, workshop=workshop)
+        controls = control_submissions(workshop, only=workshop.manifest.reference)
+        results = grade_class(options, submissions, controls)
     mine = results.submissions[0]
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(mine)).decode())
@@ -422,43 +398,24 @@ def _workshop(folder: Path | None, timeout: float | None = None) -> Workshop:
     return Workshop(workshop.folder, msgspec.structs.replace(workshop.manifest, limits=limits))
 
 
-def _run(options: RunOptions, submissions: list[Submission]) -> ClassRun:
-    """Prove the walls, then run the class behind them."""
-    if not options.sandbox.is_isolated:
+def _prove_walls(sandbox: Sandbox) -> list[ProbeResult]:
+    """
+    Try the walls before strangers' code runs behind them.
+
+    Raises:
+        SandboxError: One of them does not hold.
+    """
+    if not sandbox.is_isolated:
         click.echo("nbassay: running WITHOUT a sandbox, as asked; every result is marked", err=True)
-        probes = []
-    else:
-        probes = probe(options.sandbox)
-        open_walls = [result for result in probes if not result.holds]
-        if open_walls:
-            raise SandboxError(
-                f"the sandbox {options.sandbox.mode} does not hold: "
-                + "; ".join(f"{result.name} ({result.detail})" for result in open_walls)
-            )
-    told: list[dict[str, object]] = [dataclasses.asdict(result) for result in probes]
-
-    def record(class_run: ClassRun | None) -> None:
-        write_run_record(
-            options.out,
-            workshop=options.workshop,
-            sandbox=options.sandbox,
-            probes=told,
-            learners=[item.learner for item in submissions],
-            class_run=class_run,
+        return []
+    probes = probe(sandbox)
+    open_walls = [result for result in probes if not result.holds]
+    if open_walls:
+        raise SandboxError(
+            f"the sandbox {sandbox.mode} does not hold: "
+            + "; ".join(f"{result.name} ({result.detail})" for result in open_walls)
         )
-
-    record(None)
-    class_run = run_class(
-        submissions,
-        workshop=options.workshop,
-        sandbox=options.sandbox,
-        out=options.out,
-        jobs=options.jobs,
-        progress=options.progress,
-        is_fresh=options.is_fresh,
-    )
-    record(class_run)
-    return class_run
+    return probes
 
 
 def _progress(is_quiet: bool) -> Progress:

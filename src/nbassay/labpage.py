@@ -109,7 +109,7 @@ def to_notebook(page: Page) -> nbformat.NotebookNode:
         else:
             cell = {"cell_type": "markdown", "id": f"text-{number:02}", "source": part.text}
             cells.append({**cell, "metadata": {}})
-    notebook: nbformat.NotebookNode = nbformat.from_dict(  # type: ignore[no-untyped-call]
+    notebook: nbformat.NotebookNode = nbformat.from_dict(
         {
             "cells": cells,
             "metadata": {

@@ -37,7 +37,7 @@ def _selu(x: np.ndarray) -> np.ndarray:
 
 
 def _softplus(x: np.ndarray) -> np.ndarray:
-    return np.logaddexp(x, np.float32(0))
+    return np.asarray(np.logaddexp(x, np.float32(0)))
 
 
 def _gelu(x: np.ndarray) -> np.ndarray:

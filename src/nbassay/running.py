@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import platform
 import secrets
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +101,14 @@ def run_notebook(
 
 def evidence_key(digest: str, workshop: Workshop, sandbox: Sandbox, attempt: int) -> str:
     """Names what a run depends on: equal keys need no second run."""
+    packages = {"nbassay": metadata.version("nbassay"), "python": platform.python_version()}
+    for name in workshop.manifest.packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            packages[name] = metadata.version(name)
     parts = [
         SCHEMA_EVIDENCE,
+        packages,
+        workshop.manifest.data_folders,
         digest,
         sandbox.name,
         attempt,

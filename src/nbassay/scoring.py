@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-
-import numpy as np
+from collections.abc import Sequence
 
 from nbassay.checking.case import Case, cases_of, read_bounds
 from nbassay.checking.session import Sheet, score_cases
@@ -22,24 +19,12 @@ from nbassay.records import (
     Stop,
     SubmissionResult,
 )
+from nbassay.store import Scorable
 from nbassay.workshop import Control, Workshop
 
+OUR_FAILURES = ("could-not-start", "interrupted")
 CLAIM_TOLERANCE = 0.002
 """Accuracy that ``evaluate`` returned against ours; rounding moves a few images over a border."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Scorable:
-    """One submission as the run stage left it."""
-
-    learner: str
-    file: str
-    digest: str
-    notes: tuple[str, ...]
-    unreadable: str | None = None
-    """Why it could not be run; then there is no evidence."""
-    evidence: Evidence | None = None
-    blobs: Mapping[str, np.ndarray] | None = None
 
 
 def score(
@@ -54,15 +39,14 @@ def score(
     cases: list[Case] = []
     owners: list[int] = []
     for number, submission in enumerate(submissions):
-        if submission.evidence is None or submission.evidence.ending.reason in (
-            "could-not-start",
-            "interrupted",
-        ):
-            continue
-        observed = Observed(submission.evidence, submission.blobs or {}, pristine)
-        own = cases_of(f"{number}-{submission.learner}", observed, workshop)
-        cases += own
-        owners += [number] * len(own)
+        for attempt in submission.attempts:
+            if attempt.evidence.ending.reason in OUR_FAILURES:
+                continue
+            observed = Observed(attempt.evidence, attempt.blobs, pristine)
+            name = f"{number}-{submission.kept.learner}-{attempt.evidence.attempt}"
+            own = cases_of(name, observed, workshop)
+            cases += own
+            owners += [number] * len(own)
     sheets = score_cases(cases, workshop, read_bounds(workshop)) if cases else []
     best: dict[int, tuple[Case, Sheet]] = {}
     for owner, case, sheet in zip(owners, cases, sheets, strict=True):
@@ -93,17 +77,18 @@ def judge_control(control: Control, result: SubmissionResult) -> ControlResult:
 
 
 def _not_graded(submission: Scorable, workshop: Workshop) -> SubmissionResult:
-    evidence = submission.evidence
-    notes = list(submission.notes)
-    if submission.unreadable is not None:
-        notes.insert(0, submission.unreadable)
-    elif evidence is not None and evidence.ending.message:
-        notes.insert(0, evidence.ending.message)
+    kept = submission.kept
+    notes = list(kept.notes)
+    if kept.unreadable is not None:
+        notes.insert(0, kept.unreadable)
+    for attempt in submission.attempts:
+        if attempt.evidence.ending.message:
+            notes.insert(0, attempt.evidence.ending.message)
     return SubmissionResult(
-        learner=submission.learner,
-        file=submission.file,
-        digest=submission.digest,
-        status="unreadable" if submission.unreadable is not None else "not-run",
+        learner=kept.learner,
+        file=kept.file,
+        digest=kept.digest,
+        status="unreadable" if kept.unreadable is not None else "not-run",
         score=None,
         max_score=workshop.max_score,
         train_accuracy=None,
@@ -116,16 +101,21 @@ def _not_graded(submission: Scorable, workshop: Workshop) -> SubmissionResult:
 
 
 def _graded(submission: Scorable, case: Case, sheet: Sheet, workshop: Workshop) -> SubmissionResult:
-    observed = case.observed
+    observed, kept = case.observed, submission.kept
     doubts = list(_doubts(case, sheet))
     is_trained = case.candidate is not None and bool(case.candidate.fits)
-    measurement = (
-        case.measurement if is_trained else None
-    )  # of random weights there is nothing to say
+    # Of random weights there is nothing to say.
+    measurement = case.measurement if is_trained else None
+    notes = [*doubts, *_notes(observed), *kept.notes]
+    if len(submission.attempts) > 1:
+        notes.append(
+            f"run {len(submission.attempts)} times with fresh seeds, since the first missed an "
+            f"accuracy by chance or by little; attempt {observed.evidence.attempt + 1} counts"
+        )
     return SubmissionResult(
-        learner=submission.learner,
-        file=submission.file,
-        digest=submission.digest,
+        learner=kept.learner,
+        file=kept.file,
+        digest=kept.digest,
         status="needs-review" if doubts else "graded",
         score=sheet.score,
         max_score=workshop.max_score,
@@ -133,7 +123,7 @@ def _graded(submission: Scorable, case: Case, sheet: Sheet, workshop: Workshop) 
         test_accuracy=measurement.test_accuracy if measurement else None,
         checks=sheet.checks,
         misconceptions=[],
-        notes=[*doubts, *_notes(observed), *submission.notes],
+        notes=notes,
         details=Details(
             numbers=[NumberRow(label=label, value=value) for label, value in sheet.numbers.items()],
             curves=_curves(case),

@@ -117,13 +117,21 @@ def bounds(request: pytest.FixtureRequest) -> Mapping[str, CalibratedBound]:
 
 
 @pytest.fixture
-def saw(request: pytest.FixtureRequest) -> Iterator[Saw]:
+def saw(request: pytest.FixtureRequest) -> Saw:
     """Takes notes of what was found."""
-    notes = request.node.stash[SAW] = Saw()
-    yield notes
-    if request.config.getoption("--evidence") is not None:
-        for note in notes.notes:
-            request.node.add_report_section("call", "saw", note)
+    notes = Saw()
+    request.node.stash[SAW] = notes
+    return notes
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: Any) -> Iterator[None]:
+    """By hand, a check's notes stand beside its result."""
+    outcome: Any = yield
+    notes = item.stash.get(SAW, None)
+    report = outcome.get_result()
+    if notes is not None and report.when == "call" and item.config.getoption("--evidence"):
+        report.sections.append(("saw", "\n".join(notes.notes)))
 
 
 def pytest_collection_modifyitems(items: list[Any]) -> None:

@@ -1,0 +1,222 @@
+"""The run stage over a class: boxes side by side, what is done stays done."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+from nbassay.errors import NotebookError
+from nbassay.evidence import write_evidence
+from nbassay.executed import executed_notebook
+from nbassay.files import write_whole
+from nbassay.notebook import decode_notebook, digest_of
+from nbassay.pristine import Pristine, read_pristine, unpack_data
+from nbassay.running import evidence_key, run_notebook
+from nbassay.sandbox import Sandbox
+from nbassay.store import (
+    EXECUTED_FILE,
+    Kept,
+    evidence_folder,
+    forget_evidence,
+    has_evidence,
+    keep,
+)
+from nbassay.submissions import Submission, slug_of
+from nbassay.workshop import Workshop
+
+MEMORY_A_BOX = 2 << 30
+"""Bytes: a fit on the lab's images peaks at 1.6 GB."""
+
+
+class Progress(Protocol):
+    """Hears how far a class is."""
+
+    def start(self, total: int) -> None: ...
+
+    def done(self, name: str, how: str) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """One notebook to run into one folder."""
+
+    item: Submission
+    folder: Path
+    attempt: int = 0
+    """0 first; every attempt has other seeds."""
+
+
+@dataclasses.dataclass
+class ClassRun:
+    """What the run stage did; written to ``run.json``."""
+
+    reused: int = 0
+    not_run: int = 0
+    """Boxes that could not start: our failure, tried again next time."""
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Learner → wall seconds of its boxes, measured outside."""
+
+
+def default_jobs() -> int:
+    """As many boxes as cores, as far as the memory reaches."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return max(1, min(cores, int(psutil.virtual_memory().available) // MEMORY_A_BOX))
+
+
+def control_submissions(workshop: Workshop, *, only: str | None = None) -> list[Submission]:
+    """The control samples as submissions; *only* those with this notebook, if one is given."""
+    return [
+        Submission(
+            learner=slug_of(control.name),
+            file=Path(control.notebook).name,
+            raw=workshop.path(control.notebook).read_bytes(),
+        )
+        for control in workshop.manifest.controls
+        if only in (None, control.notebook)
+    ]
+
+
+def tasks_of(
+    out: Path, submissions: Sequence[Submission], controls: Sequence[Submission]
+) -> list[Task]:
+    """The first run of everything, controls first."""
+    return [
+        *(Task(item=item, folder=out / "controls" / item.learner) for item in controls),
+        *(Task(item=item, folder=out / "learners" / item.learner) for item in submissions),
+    ]
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    *,
+    workshop: Workshop,
+    sandbox: Sandbox,
+    jobs: int,
+    progress: Progress,
+    is_fresh: bool = False,
+    class_run: ClassRun | None = None,
+) -> ClassRun:
+    """
+    Run every notebook that was not run before; what is done stays done whatever happens next.
+
+    Args:
+        tasks: What to run.
+        jobs: Boxes at once.
+        is_fresh: Run even what was run before.
+        class_run: Carried on, if there is one.
+
+    Raises:
+        DataError: Lab data are missing or not the pinned ones.
+        KeyboardInterrupt: After the boxes that were running have ended; the next call goes on.
+    """
+    pristine = read_pristine(workshop)
+    class_run = class_run or ClassRun()
+    stop = threading.Event()
+    progress.start(len(tasks))
+    with tempfile.TemporaryDirectory(prefix="nbassay-data-") as data:
+        Path(data).chmod(0o755)  # a box that runs as another user reads them
+        unpack_data(workshop, Path(data))
+        runner = _Runner(
+            workshop=workshop,
+            pristine=pristine,
+            sandbox=sandbox,
+            data_folder=Path(data),
+            is_fresh=is_fresh,
+            should_stop=stop.is_set,
+        )
+        with ThreadPoolExecutor(max_workers=jobs) as pool:
+            waiting = {pool.submit(runner.timed, task): task for task in tasks}
+            try:
+                while waiting:
+                    finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        name = waiting.pop(future).item.learner
+                        how, seconds = future.result()
+                        class_run.reused += how == "already run"
+                        class_run.not_run += how == "could-not-start"
+                        class_run.seconds[name] = round(
+                            class_run.seconds.get(name, 0.0) + seconds, 3
+                        )
+                        progress.done(name, how)
+            except BaseException:
+                stop.set()
+                for future in waiting:
+                    future.cancel()
+                raise
+    return class_run
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Runner:
+    """Runs tasks, from several threads at once."""
+
+    workshop: Workshop
+    pristine: Pristine
+    sandbox: Sandbox
+    data_folder: Path
+    is_fresh: bool
+    should_stop: Callable[[], bool]
+
+    def timed(self, task: Task) -> tuple[str, float]:
+        """How it went in a word or two, and its wall seconds."""
+        started = time.monotonic()
+        how = "interrupted" if self.should_stop() else self._run(task)
+        return how, time.monotonic() - started
+
+    def _run(self, task: Task) -> str:
+        item, folder, attempt = task.item, task.folder, task.attempt
+        digest = digest_of(item.raw) if item.raw is not None else ""
+        notes = list(item.notes)
+        try:
+            if item.raw is None:
+                raise NotebookError(notes.pop(0) if notes else "the file cannot be read")
+            notebook = decode_notebook(item.raw)
+        except NotebookError as error:
+            forget_evidence(folder)
+            self._keep(task, digest, notes, str(error))
+            return "unreadable"
+        notes += notebook.notes
+        key = evidence_key(digest, self.workshop, self.sandbox, attempt)
+        if not (self.is_fresh and attempt == 0) and has_evidence(folder, attempt, key):
+            self._keep(task, digest, notes, None)
+            return "already run"
+        run = run_notebook(
+            notebook,
+            workshop=self.workshop,
+            pristine=self.pristine,
+            data_folder=self.data_folder,
+            sandbox=self.sandbox,
+            attempt=attempt,
+            should_stop=self.should_stop,
+        )
+        if run.evidence.ending.reason == "interrupted":
+            return "interrupted"
+        forget_evidence(folder, first=attempt)  # repeats of an older run say nothing of this one
+        if attempt == 0:
+            write_whole(folder / EXECUTED_FILE, executed_notebook(notebook, run.outputs))
+        self._keep(task, digest, notes, None)
+        write_evidence(evidence_folder(folder, attempt), run.evidence, run.blobs)
+        return "done" if run.evidence.ending.reason == "finished" else run.evidence.ending.reason
+
+    def _keep(self, task: Task, digest: str, notes: list[str], unreadable: str | None) -> None:
+        item = task.item
+        keep(
+            task.folder,
+            Kept(
+                learner=item.learner,
+                file=item.file,
+                digest=digest,
+                notes=notes,
+                unreadable=unreadable,
+            ),
+        )
