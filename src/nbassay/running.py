@@ -71,6 +71,9 @@ def run_notebook(
         levels=pristine.levels,
         seed=seed_of(notebook.digest, attempt),
         packages=workshop.manifest.packages,
+        attempt=attempt,
+        loaders=workshop.manifest.data.loaders,
+        typed=workshop.manifest.typed,
     )
     box = Box(
         argv=[sys.executable, "-I", "-m", "nbassay.inside.executor"],
@@ -109,6 +112,7 @@ def evidence_key(digest: str, workshop: Workshop, sandbox: Sandbox, attempt: int
         SCHEMA_EVIDENCE,
         packages,
         workshop.manifest.data_folders,
+        workshop.manifest.data.loaders,
         digest,
         sandbox.name,
         attempt,

@@ -68,6 +68,11 @@ class DataPart(_Part, frozen=True, kw_only=True):
     files: dict[str, DataFile]
     """Name of the unpacked file → where its gzip lies."""
     sets: dict[str, DataSet]
+    loaders: dict[str, list[list[str]]] = {}
+    """
+    Dotted name of a function that would fetch the data from the network → the files that answer it
+    inside the box, in groups: one tuple of arrays a group.
+    """
 
 
 class LimitsPart(_Part, frozen=True, kw_only=True):
@@ -112,6 +117,8 @@ class Manifest(_Part, frozen=True, kw_only=True):
     """Whose versions the evidence tells."""
     data_folders: list[str] = []
     """Absolute folders inside the box, besides the working folder, that hold the data."""
+    typed: str = ""
+    """What ``input()`` returns to a notebook: nobody sits at the keyboard."""
     tolerances: dict[str, Tolerance] = {}
     bounds: dict[str, Bound] = {}
     limits: LimitsPart = LimitsPart()
@@ -206,6 +213,13 @@ def _check(path: Path, folder: Path, manifest: Manifest) -> None:
                 raise ManifestError(
                     f"{path}: data.sets.{name}: expected one of {sorted(manifest.data.files)}, "
                     f"found {file!r}"
+                )
+    for function, groups in manifest.data.loaders.items():
+        for file in (name for group in groups for name in group):
+            if file not in manifest.data.files:
+                raise ManifestError(
+                    f"{path}: data.loaders.{function}: expected one of "
+                    f"{sorted(manifest.data.files)}, found {file!r}"
                 )
     for name in manifest.data.files:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
