@@ -80,6 +80,11 @@ def test_test_accuracy_is_reached(
     assert accuracy >= bounds["accuracy.test"].value
 
 
+def too_late(observed: Observed, candidate: Candidate) -> str:
+    """What to add when the network was trained on, so that later answers are of another one."""
+    return " before it was trained further" if observed.was_fitted_again(candidate) else ""
+
+
 @check(
     "predict.example",
     step=7,
@@ -102,7 +107,9 @@ def test_example_was_predicted(compiled_network: Candidate, observed: Observed, 
             saw(f"asked in cell {fact.cell + 1}" + (" among others" if len(positions) > 1 else ""))
             return
     if not asked:
-        not_reached("the trained network was not asked for any image")
+        not_reached(
+            f"the trained network was not asked for any image{too_late(observed, compiled_network)}"
+        )
     pytest.fail(f"asked for {asked:,} images, not for test image {EXAMPLE}", pytrace=False)
 
 
@@ -123,7 +130,9 @@ def test_network_was_evaluated(compiled_network: Candidate, observed: Observed, 
         if isinstance(fact, EvaluateFact) and fact.data.x is not None:
             others.append(fact.data.x.shape[0])
     if not others:
-        not_reached("the trained network was never evaluated")
+        not_reached(
+            f"the trained network was never evaluated{too_late(observed, compiled_network)}"
+        )
     pytest.fail(
         f"evaluated on {others[-1]:,} images that are not the 10,000 test images", pytrace=False
     )

@@ -126,14 +126,28 @@ class Observed:
             yield Sighting(array=data.x, labels=data.y, cell=cell, where=where, order=order)
 
     def questions(self, candidate: Candidate) -> Iterator[tuple[int, EvaluateFact | PredictFact]]:
-        """Evaluations and predictions of *candidate*'s network, made after it was trained."""
+        """
+        Evaluations and predictions of *candidate*'s network as it was trained: after its last fit
+        and before it is fitted again. Of a network never fitted, all.
+        """
         for order, fact in enumerate(self._facts):
-            if (
-                isinstance(fact, (EvaluateFact, PredictFact))
-                and (not candidate.fits or order > candidate.order)
-                and self._is_of(fact, candidate)
-            ):
+            if order <= candidate.order and candidate.fits:
+                continue
+            if candidate.fits and self._fits_again(fact, candidate):
+                return
+            if isinstance(fact, (EvaluateFact, PredictFact)) and self._is_of(fact, candidate):
                 yield order, fact
+
+    def was_fitted_again(self, candidate: Candidate) -> bool:
+        """Whether the network went on to another state after *candidate*'s."""
+        later = self._facts[candidate.order + 1 :] if candidate.fits else []
+        return any(self._fits_again(fact, candidate) for fact in later)
+
+    @staticmethod
+    def _fits_again(fact: Fact, candidate: Candidate) -> bool:
+        if not isinstance(fact, FitFact):
+            return False
+        return fact.model == candidate.state.model and fact.epochs_run > 0
 
     def _is_of(self, fact: EvaluateFact | PredictFact, candidate: Candidate) -> bool:
         if fact.model == candidate.state.model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import platform
 import secrets
@@ -16,6 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from nbassay import inside
 from nbassay.evidence import Collector
 from nbassay.inside.executor import Job
 from nbassay.notebook import Notebook
@@ -113,6 +115,8 @@ def evidence_key(digest: str, workshop: Workshop, sandbox: Sandbox, attempt: int
         packages,
         workshop.manifest.data_folders,
         workshop.manifest.data.loaders,
+        workshop.manifest.typed,
+        _probe_digest(),
         digest,
         sandbox.name,
         attempt,
@@ -120,6 +124,15 @@ def evidence_key(digest: str, workshop: Workshop, sandbox: Sandbox, attempt: int
         {name: file.sha256 for name, file in workshop.manifest.data.files.items()},
     ]
     return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
+
+
+@functools.cache
+def _probe_digest() -> str:
+    """Of the sources that run inside the box: another probe may see other things."""
+    hasher = hashlib.sha256()
+    for path in sorted(Path(inside.__file__).parent.glob("*.py")):
+        hasher.update(path.name.encode() + path.read_bytes())
+    return hasher.hexdigest()
 
 
 def seed_of(digest: str, attempt: int) -> int:

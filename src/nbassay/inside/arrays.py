@@ -245,6 +245,10 @@ class Reader:
             yield 1.0, 0.0
         if len(table) >= FEW_ROWS and (own := self._from_range(table)):
             yield own
+        if (
+            table.max() <= 1
+        ):  # a row of zeros and ones alone: black and white, not the two darkest levels
+            yield 1 / levels, 0.0
         yield from self._scales
         yield 1.0, 0.0
         yield 1 / levels, 0.0
