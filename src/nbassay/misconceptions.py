@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from nbassay.errors import ManifestError
+from nbassay.records import CheckResult, MisconceptionResult
 
 FILE_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 CELL_MARK = re.compile(r"^# %%(.*)\n?", re.MULTILINE)
@@ -55,9 +56,19 @@ class Misconception(Way, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Checks that can fail besides, because the accuracy really is lower or a cell stops."""
     hint: Sentence
     """For the learner: what to look at, never the solution's code."""
+    shows: dict[str, str] = {}
+    """
+    Check id → regular expression found in what that check saw. A sheet on which all of them are
+    found, and *must_fail* was lost, shows this way. Empty: it has no sheet of its own.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for pattern in self.shows.values():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"expected a regular expression, found {pattern!r}") from error
         both = set(self.must_fail) & set(self.may_fail)
         if both:
             raise ValueError(f"expected must_fail and may_fail apart, found {sorted(both)} in both")
@@ -91,6 +102,41 @@ def read_variants(folder: Path) -> dict[str, Variant]:
         ManifestError: A file is no variant; the message names it and the key.
     """
     return _read(folder, Variant)
+
+
+def recognise(
+    checks: Sequence[CheckResult], known: Mapping[str, Misconception], *, by_chance: Collection[str]
+) -> list[MisconceptionResult]:
+    """
+    The known wrong ways that a sheet shows, the one that explains most first.
+
+    Args:
+        checks: The sheet.
+        known: Wrong ways by id.
+        by_chance: Checks that a wrong way may also pass by luck: the calibrated accuracies.
+    """
+    sheet = {check.id: check for check in checks}
+    lost = {check.id for check in checks if check.outcome in ("failed", "not-reached")}
+    shown = {
+        way_id: way
+        for way_id, way in known.items()
+        if way.shows
+        and set(way.must_fail) - set(by_chance) <= lost
+        and all(
+            check_id in sheet and re.search(pattern, sheet[check_id].saw)
+            for check_id, pattern in way.shows.items()
+        )
+    }
+    ranked = sorted(
+        shown.items(), key=lambda item: (-len(item[1].must_fail), -len(item[1].shows), item[0])
+    )
+    named: list[MisconceptionResult] = []
+    explained: set[str] = set()
+    for way_id, way in ranked:
+        if set(way.shows) & lost - explained or not named:
+            named.append(MisconceptionResult(id=way_id, hint=way.hint))
+            explained |= set(way.shows) | set(way.must_fail) | set(way.may_fail)
+    return named
 
 
 def build_notebook(way: Way, reference: bytes) -> bytes:

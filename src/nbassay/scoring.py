@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from nbassay.checking.case import Case, cases_of, read_bounds
 from nbassay.checking.session import Sheet, score_cases
 from nbassay.measure import predicted_classes, preparation_of
+from nbassay.misconceptions import read_misconceptions, recognise
 from nbassay.observed import Observed
 from nbassay.pristine import Pristine
 from nbassay.records import (
@@ -48,12 +49,14 @@ def score(
             cases += own
             owners += [number] * len(own)
     sheets = score_cases(cases, workshop, read_bounds(workshop)) if cases else []
+    folder = workshop.manifest.misconceptions
+    known = {} if folder is None else read_misconceptions(workshop.path(folder))
     best: dict[int, tuple[Case, Sheet]] = {}
     for owner, case, sheet in zip(owners, cases, sheets, strict=True):
         if owner not in best or sheet.score >= best[owner][1].score:
             best[owner] = (case, sheet)
     return [
-        _graded(submission, *best[number], workshop)
+        _graded(submission, *best[number], workshop, known)
         if number in best
         else _not_graded(submission, workshop)
         for number, submission in enumerate(submissions)
@@ -100,7 +103,13 @@ def _not_graded(submission: Scorable, workshop: Workshop) -> SubmissionResult:
     )
 
 
-def _graded(submission: Scorable, case: Case, sheet: Sheet, workshop: Workshop) -> SubmissionResult:
+def _graded(
+    submission: Scorable,
+    case: Case,
+    sheet: Sheet,
+    workshop: Workshop,
+    known: Mapping[str, Misconception],
+) -> SubmissionResult:
     observed, kept = case.observed, submission.kept
     doubts = list(_doubts(case, sheet))
     is_trained = case.candidate is not None and bool(case.candidate.fits)
@@ -122,7 +131,7 @@ def _graded(submission: Scorable, case: Case, sheet: Sheet, workshop: Workshop) 
         train_accuracy=measurement.train_accuracy if measurement else None,
         test_accuracy=measurement.test_accuracy if measurement else None,
         checks=sheet.checks,
-        misconceptions=[],
+        misconceptions=recognise(sheet.checks, known, by_chance=workshop.manifest.bounds),
         notes=notes,
         details=Details(
             numbers=[NumberRow(label=label, value=value) for label, value in sheet.numbers.items()],

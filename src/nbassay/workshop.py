@@ -113,6 +113,8 @@ class Manifest(_Part, frozen=True, kw_only=True):
     steps: list[Step]
     data: DataPart
     calibration: str | None = None
+    misconceptions: str | None = None
+    """Folder of known wrong ways, one file each (see `nbassay.misconceptions`)."""
     packages: list[str] = []
     """Whose versions the evidence tells."""
     data_folders: list[str] = []
