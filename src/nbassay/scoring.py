@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nbassay.checking.case import Case, cases_of, read_bounds
 from nbassay.checking.session import Sheet, score_cases
 from nbassay.measure import predicted_classes, preparation_of
-from nbassay.misconceptions import read_misconceptions, recognise
+from nbassay.misconceptions import Misconception, read_misconceptions, recognise
 from nbassay.observed import Observed
 from nbassay.pristine import Pristine
 from nbassay.records import (
