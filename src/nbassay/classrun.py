@@ -104,6 +104,7 @@ def run_tasks(
     jobs: int,
     progress: Progress,
     is_fresh: bool = False,
+    is_fast: bool = True,
     class_run: ClassRun | None = None,
 ) -> ClassRun:
     """
@@ -113,6 +114,7 @@ def run_tasks(
         tasks: What to run.
         jobs: Boxes at once.
         is_fresh: Run even what was run before.
+        is_fast: Let ``fit`` run many batches a call where that gives the same bits.
         class_run: Carried on, if there is one.
 
     Raises:
@@ -132,6 +134,7 @@ def run_tasks(
             sandbox=sandbox,
             data_folder=Path(data),
             is_fresh=is_fresh,
+            is_fast=is_fast,
             should_stop=stop.is_set,
         )
         with ThreadPoolExecutor(max_workers=jobs) as pool:
@@ -165,6 +168,7 @@ class _Runner:
     sandbox: Sandbox
     data_folder: Path
     is_fresh: bool
+    is_fast: bool
     should_stop: Callable[[], bool]
 
     def timed(self, task: Task) -> tuple[str, float]:
@@ -186,7 +190,7 @@ class _Runner:
             self._keep(task, digest, notes, str(error))
             return "unreadable"
         notes += notebook.notes
-        key = evidence_key(digest, self.workshop, self.sandbox, attempt)
+        key = evidence_key(digest, self.workshop, self.sandbox, attempt, is_fast=self.is_fast)
         if not (self.is_fresh and attempt == 0) and has_evidence(folder, attempt, key):
             self._keep(task, digest, notes, None)
             return "already run"
@@ -197,6 +201,7 @@ class _Runner:
             data_folder=self.data_folder,
             sandbox=self.sandbox,
             attempt=attempt,
+            is_fast=self.is_fast,
             should_stop=self.should_stop,
         )
         if run.evidence.ending.reason == "interrupted":

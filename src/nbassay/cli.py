@@ -72,6 +72,12 @@ SANDBOX = click.option(
     help=f"auto, or one of: {', '.join(PROVIDERS)}.",
 )
 FRESH = click.option("--fresh", "is_fresh", is_flag=True, help="Run again what was run before.")
+SLOW_FIT = click.option(
+    "--no-fast-fit",
+    "is_slow",
+    is_flag=True,
+    help="Train one batch a call, as Keras does by itself; the weights are the same.",
+)
 QUIET = click.option("-q", "--quiet", "is_quiet", is_flag=True, help="No progress.")
 JSON = click.option(
     "--json", "as_json", is_flag=True, help="Print results.json instead of a table."
@@ -139,6 +145,7 @@ def cli() -> None:
 @TIMEOUT
 @SANDBOX
 @FRESH
+@SLOW_FIT
 @click.option("--fail-under", metavar="MARK", type=float, help="Exit 1 if a mark is below this.")
 @QUIET
 @JSON
@@ -150,6 +157,7 @@ def grade(
     timeout: float | None,
     sandbox_name: str,
     is_fresh: bool,
+    is_slow: bool,
     fail_under: float | None,
     is_quiet: bool,
     as_json: bool,
@@ -170,6 +178,7 @@ def grade(
             jobs=jobs or default_jobs(),
             sandbox=sandbox,
             is_fresh=is_fresh,
+            is_fast=not is_slow,
             progress=_progress(is_quiet),
             probes=_prove_walls(sandbox),
         )
@@ -188,6 +197,7 @@ def grade(
 @TIMEOUT
 @SANDBOX
 @FRESH
+@SLOW_FIT
 @QUIET
 def run(
     paths: tuple[Path, ...],
@@ -197,6 +207,7 @@ def run(
     timeout: float | None,
     sandbox_name: str,
     is_fresh: bool,
+    is_slow: bool,
     is_quiet: bool,
 ) -> int:
     """Run notebooks and keep their evidence; `score` and `report` go on from it."""
@@ -210,6 +221,7 @@ def run(
             jobs=jobs or default_jobs(),
             sandbox=sandbox,
             is_fresh=is_fresh,
+            is_fast=not is_slow,
             progress=_progress(is_quiet),
             probes=_prove_walls(sandbox),
         )
@@ -256,6 +268,7 @@ def report(out: Path, workshop_folder: Path | None) -> int:
 @TIMEOUT
 @SANDBOX
 @FRESH
+@SLOW_FIT
 @QUIET
 @JSON
 def check(
@@ -265,6 +278,7 @@ def check(
     timeout: float | None,
     sandbox_name: str,
     is_fresh: bool,
+    is_slow: bool,
     is_quiet: bool,
     as_json: bool,
 ) -> int:
@@ -292,6 +306,7 @@ def check(
             jobs=default_jobs(),
             sandbox=sandbox,
             is_fresh=is_fresh,
+            is_fast=not is_slow,
             progress=_progress(is_quiet),
         )
         controls = control_submissions(workshop, only=workshop.manifest.reference)

@@ -45,6 +45,8 @@ class RunOptions:
     is_fresh: bool
     """Run even what was run before."""
     progress: Progress
+    is_fast: bool = True
+    """Let ``fit`` run many batches a call where that gives the same bits."""
     probes: Sequence[ProbeResult] = ()
     """What was tried on the sandbox's walls before the class."""
 
@@ -104,6 +106,7 @@ def _run(options: RunOptions, tasks: Sequence[Task], class_run: ClassRun | None)
         jobs=options.jobs,
         progress=options.progress,
         is_fresh=options.is_fresh,
+        is_fast=options.is_fast,
         class_run=class_run,
     )
 

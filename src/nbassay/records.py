@@ -188,6 +188,8 @@ class FitFact(Record, tag="fit", frozen=True, kw_only=True):
     ]
     error: Label | None
     """Name of the error that ended it early."""
+    is_fast: bool = False
+    """Whether many batches were run a call (see `nbassay.inside.fastfit`)."""
 
 
 class EvaluateFact(Record, tag="evaluate", frozen=True, kw_only=True):

@@ -51,6 +51,7 @@ def run_notebook(
     data_folder: Path,
     sandbox: Sandbox,
     attempt: int = 0,
+    is_fast: bool = True,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Run:
     """
@@ -59,6 +60,7 @@ def run_notebook(
     Args:
         data_folder: The lab's raw files on the host (see `nbassay.pristine.unpack_data`).
         attempt: 0 first; every attempt has other seeds.
+        is_fast: Let ``fit`` run many batches a call where that gives the same bits.
         should_stop: Asked several times a second; True ends the box as ``interrupted``.
     """
     limits = workshop.limits
@@ -76,6 +78,7 @@ def run_notebook(
         attempt=attempt,
         loaders=workshop.manifest.data.loaders,
         typed=workshop.manifest.typed,
+        is_fast=is_fast,
     )
     box = Box(
         argv=[sys.executable, "-I", "-m", "nbassay.inside.executor"],
@@ -92,7 +95,7 @@ def run_notebook(
     evidence = Evidence(
         schema=SCHEMA_EVIDENCE,
         notebook=notebook.digest,
-        key=evidence_key(notebook.digest, workshop, sandbox, attempt),
+        key=evidence_key(notebook.digest, workshop, sandbox, attempt, is_fast=is_fast),
         sandbox=sandbox.mode,
         is_isolated=sandbox.is_isolated,
         attempt=attempt,
@@ -104,7 +107,9 @@ def run_notebook(
     return Run(evidence=evidence, blobs=blobs, outputs=collector.cells)
 
 
-def evidence_key(digest: str, workshop: Workshop, sandbox: Sandbox, attempt: int) -> str:
+def evidence_key(
+    digest: str, workshop: Workshop, sandbox: Sandbox, attempt: int, *, is_fast: bool
+) -> str:
     """Names what a run depends on: equal keys need no second run."""
     packages = {"nbassay": metadata.version("nbassay"), "python": platform.python_version()}
     for name in workshop.manifest.packages:
@@ -120,6 +125,7 @@ def evidence_key(digest: str, workshop: Workshop, sandbox: Sandbox, attempt: int
         digest,
         sandbox.name,
         attempt,
+        is_fast,
         dataclasses.asdict(workshop.limits),
         {name: file.sha256 for name, file in workshop.manifest.data.files.items()},
     ]

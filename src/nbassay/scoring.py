@@ -263,6 +263,15 @@ def _environment(evidence: Evidence, observed: Observed) -> dict[str, str]:
         told |= fact.packages
         told["Seed"] = str(fact.seed)
         told["Threads"] = str(fact.threads)
+    if observed.fits:
+        fast = sum(fit.is_fast for fit in observed.fits)
+        told["Training"] = (
+            "many batches a call, bit-identical"
+            if fast == len(observed.fits)
+            else "one batch a call"
+            if not fast
+            else f"many batches a call in {fast} of {len(observed.fits)} fits, bit-identical"
+        )
     told["Sandbox"] = evidence.sandbox
     told["Attempt"] = str(evidence.attempt + 1)
     told["Seconds"] = f"{evidence.ending.seconds:.1f}"

@@ -54,6 +54,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """0 first; after that it is added to the seeds that the notebook sets."""
     loaders: dict[str, list[list[str]]] = {}
     """Function that would fetch the lab's data → files in the working folder that answer it."""
+    is_fast: bool = True
+    """Whether ``fit`` may run many batches a call where that is the same."""
     typed: str = ""
     """What ``input()`` returns."""
 
@@ -147,6 +149,7 @@ async def run(job: Job, pipe: int) -> None:
         attempt=job.attempt,
         loaders=job.loaders,
         typed=job.typed,
+        is_fast=job.is_fast,
     )
     told = scratch / f"probe-{secrets.token_hex(8)}.json"
     told.write_bytes(msgspec.json.encode(settings))

@@ -21,6 +21,7 @@ import wrapt
 
 from nbassay.inside.arrays import Reader, Stream, as_array_like, as_numpy, number, read_idx
 from nbassay.inside.channel import Channel
+from nbassay.inside.fastfit import FastFit
 from nbassay.inside.models import ModelBook
 from nbassay.records import (
     Array,
@@ -42,8 +43,14 @@ class Listener:
     """What the wrappers share."""
 
     def __init__(
-        self, channel: Channel, reader: Reader, models: ModelBook, cell: Callable[[], int]
-    ):
+        self,
+        channel: Channel,
+        reader: Reader,
+        models: ModelBook,
+        cell: Callable[[], int],
+        *,
+        is_fast: bool,
+    ) -> None:
         self._channel = channel
         self._reader = reader
         self._models = models
@@ -54,6 +61,7 @@ class Listener:
         self._pictures = 0
         self._loads = 0
         self._is_seeding = False
+        self._fast_fit = FastFit() if is_fast else None
 
     def install(
         self, seed: int, attempt: int, loaders: Mapping[str, Sequence[Sequence[str]]]
@@ -213,6 +221,8 @@ class Listener:
             bound = inspect.signature(wrapped).bind(*args, **kwargs)
             bound.apply_defaults()
             self._models.note_compile(instance, dict(bound.arguments))
+            if self._fast_fit is not None:
+                self._fast_fit.forget(instance)
             if self._depth == 0:
                 self._models.state_of(instance)
         return returned
@@ -233,10 +243,13 @@ class Listener:
             if getattr(instance, "built", False):
                 before = self._models.state_of(instance).state
             tap = Tap(self._reader, self._channel, given, split)
-        returned, error = None, None
+        returned, error, is_fast = None, None, False
         self._depth += 1
         try:
-            with tap.listening() if tap else contextlib.nullcontext(given) as passed:
+            with (
+                tap.listening() if tap else contextlib.nullcontext(given) as passed,
+                self._many_steps(instance, passed) as is_fast,
+            ):
                 returned = wrapped(**passed)
         except BaseException as problem:
             error = type(problem).__name__[:200]
@@ -253,8 +266,17 @@ class Listener:
                     split,
                     error,
                     after if after is not history else None,
+                    is_fast,
                 )
         return returned
+
+    def _many_steps(
+        self, model: Any, given: dict[str, Any]
+    ) -> contextlib.AbstractContextManager[bool]:
+        """Many batches a call, where that is the same and was not switched off."""
+        if self._fast_fit is None:
+            return contextlib.nullcontext(False)
+        return self._fast_fit.many_steps(model, given)
 
     def _send_fit(
         self,
@@ -265,6 +287,7 @@ class Listener:
         split: float,
         error: str | None,
         history: Any,
+        is_fast: bool,
     ) -> None:
         assert tap is not None
         data = tap.data()
@@ -295,6 +318,7 @@ class Listener:
                 batch_size=int(given["batch_size"]) if _is_whole(given.get("batch_size")) else None,
                 history=_history(values),
                 error=error,
+                is_fast=is_fast,
             )
         )
 

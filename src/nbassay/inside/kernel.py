@@ -48,6 +48,8 @@ class ProbeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Function that would fetch the lab's data → files that answer it, one list a tuple."""
     typed: str = ""
     """What ``input()`` returns: nobody sits at the keyboard."""
+    is_fast: bool = True
+    """Whether ``fit`` may run many batches a call where that is the same."""
 
 
 class Probe:
@@ -65,7 +67,13 @@ class Probe:
         )
         self._reader = Reader(recognition, self._channel)
         self._models = ModelBook(self._channel, lambda: self.cell)
-        self._listener = Listener(self._channel, self._reader, self._models, lambda: self.cell)
+        self._listener = Listener(
+            self._channel,
+            self._reader,
+            self._models,
+            lambda: self.cell,
+            is_fast=settings.is_fast,
+        )
         self._runs = 0
         self._depth = 0
         self._arrays: set[Any] = set()

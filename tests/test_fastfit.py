@@ -1,0 +1,169 @@
+"""Many batches a call: bit-identical where it is used, untouched where it might not be."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from nbassay.inside.fastfit import FastFit
+
+pytestmark = [
+    pytest.mark.tensorflow,
+    pytest.mark.filterwarnings("ignore"),  # TensorFlow's own deprecations are not what is tested
+    pytest.mark.skipif(
+        importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed"
+    ),
+]
+
+ROWS = 1000  # 31.25 batches of 32: never a whole number of calls
+
+
+@pytest.fixture(scope="module")
+def keras():
+    return pytest.importorskip("keras")
+
+
+def data():
+    generator = np.random.default_rng(3)
+    x = generator.random((ROWS, 12), dtype=np.float32)
+    return x, (x.sum(axis=1) > 6).astype(np.int64)
+
+
+def plain(keras):
+    return [keras.layers.Dense(8, activation="relu"), keras.layers.Dense(2, activation="softmax")]
+
+
+def dropout(keras):
+    return [keras.layers.Dense(8), keras.layers.Dropout(0.3), keras.layers.Dense(2, "softmax")]
+
+
+def convolution(keras):
+    return [
+        keras.layers.Reshape((12, 1)),
+        keras.layers.Conv1D(4, 3, activation="relu"),
+        keras.layers.BatchNormalization(),
+        keras.layers.Flatten(),
+        keras.layers.Dense(2, activation="softmax"),
+    ]
+
+
+CASES = {
+    "plain": (plain, "adam", {}),
+    "validation split": (plain, "adam", {"validation_split": 0.1}),
+    "validation data": (plain, "adam", {"validation_data": True, "batch_size": 37}),
+    "dropout": (dropout, "adam", {}),
+    "convolution and batch normalisation": (convolution, "sgd", {"batch_size": 100}),
+    "class weights": (plain, "rmsprop", {"class_weight": {0: 1.0, 1: 3.0}}),
+    "not shuffled": (plain, "adam", {"shuffle": False}),
+    "few rows": (plain, "adam", {"rows": 20}),
+    "batches of one": (plain, "adam", {"rows": 60, "batch_size": 1}),
+    "early stopping": (plain, "adam", {"validation_split": 0.2, "callbacks": "EarlyStopping"}),
+    "learning rate": (plain, "sgd", {"validation_split": 0.2, "callbacks": "ReduceLROnPlateau"}),
+    "twice": (plain, "adam", {"again": True}),
+}
+
+
+def train(keras, case, *, is_fast: bool):
+    """Train a fresh network; all that can be compared."""
+    layers, optimizer, options = CASES[case]
+    given = dict(options)
+    rows, again = given.pop("rows", ROWS), given.pop("again", False)
+    x, y = data()
+    x, y = x[:rows], y[:rows]
+    if given.get("validation_data"):
+        given["validation_data"] = (x[:100], y[:100])
+    if isinstance(given.get("callbacks"), str):
+        given["callbacks"] = [getattr(keras.callbacks, given["callbacks"])(patience=0)]
+    keras.utils.set_random_seed(5)
+    model = keras.Sequential([keras.Input((12,)), *layers(keras)])
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    fast, histories = FastFit(), []
+    for _turn in range(1 + again):
+        arguments = {"x": x, "y": y, "epochs": 3, "verbose": 0, **given}
+        if is_fast:
+            with fast.many_steps(model, arguments) as used:
+                assert used
+                histories.append(model.fit(**arguments).history)
+        else:
+            histories.append(model.fit(**arguments).history)
+    return {
+        "weights": [np.asarray(weight) for weight in model.weights],
+        "optimizer": [np.asarray(variable) for variable in model.optimizer.variables],
+        "histories": [{k: np.array(v) for k, v in history.items()} for history in histories],
+        "evaluate": np.array(model.evaluate(x, y, verbose=0)),
+        "predict": model.predict(x, verbose=0),
+        "steps": model.steps_per_execution,
+    }
+
+
+def flat(found):
+    """Every array of what `train` returns."""
+    for value in found.values():
+        if isinstance(value, list):
+            for item in value:
+                yield from item.values() if isinstance(item, dict) else [item]
+        else:
+            yield np.asarray(value)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bit_identical(keras, case: str) -> None:
+    """
+    Weights, optimizer state, histories, evaluation and predictions are the same bits.
+    """
+    slow, quick = train(keras, case, is_fast=False), train(keras, case, is_fast=True)
+
+    pairs = list(zip(flat(slow), flat(quick), strict=True))
+    assert len(pairs) > 10
+    assert all(np.array_equal(left, right) for left, right in pairs)
+
+
+def own_step(keras):
+    class Own(keras.Sequential):
+        def train_step(self, batch):
+            return super().train_step(batch)
+
+    return Own([keras.Input((12,)), *plain(keras)])
+
+
+@pytest.mark.parametrize(
+    ("change", "compiled", "given"),
+    [
+        (None, {"steps_per_execution": 4}, {}),
+        (None, {"run_eagerly": True}, {}),
+        (None, {"jit_compile": True}, {}),
+        (None, {}, {"steps_per_epoch": 5}),
+        (None, {}, {"callbacks": "LambdaCallback"}),
+        (None, {}, {"callbacks": "TerminateOnNaN"}),
+        (None, {}, {"stream": True}),
+        (own_step, {}, {}),
+    ],
+    ids=[
+        "own steps",
+        "eager",
+        "jit",
+        "steps an epoch",
+        "batches seen",
+        "NaN",
+        "stream",
+        "own step",
+    ],
+)
+def test_left_alone_where_it_might_differ(keras, change, compiled, given) -> None:
+    """
+    Nothing is changed where many batches a call could make a difference.
+    """
+    x, y = data()
+    model = change(keras) if change else keras.Sequential([keras.Input((12,)), *plain(keras)])
+    model.compile("adam", "sparse_categorical_crossentropy", **compiled)
+    arguments = {"x": x, "y": y, **given}
+    if isinstance(arguments.get("callbacks"), str):
+        arguments["callbacks"] = [getattr(keras.callbacks, arguments["callbacks"])()]
+    if arguments.pop("stream", False):
+        arguments["x"], arguments["y"] = iter([(x, y)]), None
+
+    with FastFit().many_steps(model, arguments) as used:
+        assert not used
+    assert model.steps_per_execution == compiled.get("steps_per_execution", 1)
