@@ -206,7 +206,7 @@ def test_commands_exist(page: Path) -> None:
     [
         "nbassay regress",
         "nbassay grade",
-        "nbassay grade a --no-fast-fit",
+        "nbassay grade a --slowly",
         "nbassay score a b",
         "nbassay lab to-page a -o b",
         "nbassay lab to-notebook a",
