@@ -178,3 +178,26 @@ def test_links_of_the_class_page_lead_to_reports(browser, graded: Path) -> None:
     for link in links:
         browser.get(link)
         assert browser.find_element("tag name", "h1").text.startswith("Report for")
+
+
+def test_calibration_goes_on_where_it_was(tmp_path: Path) -> None:
+    """
+    Each run is kept as it ends; a second call adds what is missing and runs nothing twice.
+    """
+    target = tmp_path / "calibration.json"
+
+    def calibrate(runs: int) -> list[dict[str, float]]:
+        done = subprocess.run(
+            [sys.executable, "-m", "nbassay", "calibrate", "--runs", str(runs), "-o", str(target)],
+            cwd=ROOT, capture_output=True, text=True, timeout=900, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return json.loads(target.read_text())["runs"]
+
+    first = calibrate(1)
+    both = calibrate(2)
+
+    assert [run["seed"] for run in both] == [0, 1]
+    assert both[0] == first[0]
+    assert both[0]["train_accuracy"] != both[1]["train_accuracy"]
+    assert all(0.9 < run["test_accuracy"] < run["train_accuracy"] < 1.0 for run in both)

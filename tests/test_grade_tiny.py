@@ -681,3 +681,42 @@ def test_what_was_seen_before_a_stop_counts(
         (2, status, name)
     ]
     assert one.score == (100 if goes_on else 40)
+
+
+# ------------------------------------------------------------------ two graded classes
+
+
+def test_diff_of_equal_classes_is_empty(graded: Path, copied: Path, nbassay: Nbassay) -> None:
+    """
+    A class beside itself: nobody changed.
+    """
+    done = nbassay("diff", graded, copied)
+
+    assert done.returncode == 0, done.stderr
+    assert "0 learners changed, 4 did not." in done.stdout.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_diff_names_learner_check_and_reason(
+    graded: Path, copied: Path, workshop: Path, nbassay: Nbassay
+) -> None:
+    """
+    A changed check, a changed notebook and a new learner are told apart.
+    """
+    checks = workshop / "checks" / "test_tiles.py"
+    checks.write_text(checks.read_text().replace("== (0.0, 1.0)", "== (0.0, 255.0)"))
+    write_notebook(workshop / "submissions" / "empty.ipynb", *RIGHT_CELLS)
+    write_notebook(workshop / "submissions" / "late.ipynb", *RIGHT_CELLS)
+    nbassay("grade", "submissions", "-o", copied, cwd=workshop)
+
+    found = json.loads(nbassay("diff", graded, copied, "--json").stdout)
+    changes = {change["learner"]: change for change in found["changes"]}
+
+    assert found["workshop_changed"] is True
+    assert changes["unscaled"]["before"] == "70"
+    assert changes["unscaled"]["after"] == "100"
+    assert changes["unscaled"]["outcomes"] == [
+        {"check": "tiles.scaled", "before": "failed", "after": "passed"}
+    ]
+    assert "another notebook was handed in" in changes["empty"]["reasons"]
+    assert changes["late"]["before"] == "absent"
+    assert "not in both classes" in changes["late"]["reasons"]

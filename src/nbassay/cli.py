@@ -26,6 +26,7 @@ from nbassay.records import Results
 from nbassay.sandbox import ProbeResult, Sandbox
 from nbassay.sandbox.choose import PROVIDERS, choose
 from nbassay.sandbox.probes import probe
+from nbassay.store import read_results
 from nbassay.submissions import find_submissions
 from nbassay.workshop import Workshop, find_workshop, read_workshop
 
@@ -347,6 +348,87 @@ def data(folder: Path, workshop_folder: Path | None) -> int:
 
     for path in unpack_data(_workshop(workshop_folder), folder):
         click.echo(path)
+    return DONE
+
+
+@cli.command(short_help="Measure how right solutions scatter.")
+@click.option(
+    "--runs",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=300,
+    show_default=True,
+    help="Runs in all; a bound needs at least 299.",
+)
+@click.option(
+    "--first-seed", metavar="SEED", type=click.IntRange(min=0), default=0, show_default=True
+)
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Calibration to write or carry on.  [default: the workshop's]",
+)
+@WORKSHOP
+@JOBS
+@SANDBOX
+@QUIET
+def calibrate(
+    runs: int,
+    first_seed: int,
+    target: Path | None,
+    workshop_folder: Path | None,
+    jobs: int | None,
+    sandbox_name: str,
+    is_quiet: bool,
+) -> int:
+    """
+    Run the reference under many seeds and keep how its accuracies scatter.
+
+    What is there is carried on, and every run is kept as soon as it ends.
+    """
+    from nbassay import calibrating
+
+    workshop = _workshop(workshop_folder)
+    if target is None:
+        if workshop.manifest.calibration is None:
+            raise UsageError("workshop.toml names no calibration; give a file with -o")
+        target = workshop.path(workshop.manifest.calibration)
+    found = calibrating.calibrate(
+        workshop,
+        target,
+        sandbox=choose(sandbox_name),
+        runs=runs,
+        first_seed=first_seed,
+        jobs=jobs or default_jobs(),
+        progress=_progress(is_quiet),
+    )
+    for check_id, bound in workshop.manifest.bounds.items():
+        values = sorted(getattr(run, bound.measure) for run in found.runs)
+        below = sum(value < bound.nominal for value in values)
+        click.echo(
+            f"{check_id}: {len(values)} runs, {values[0]:.4f} to {values[-1]:.4f}, "
+            f"{below} below the nominal {bound.nominal:g}"
+        )
+    return DONE
+
+
+@cli.command()
+@click.argument("before", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("after", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@JSON
+def diff(before: Path, after: Path, as_json: bool) -> int:
+    """Whose outcomes changed between two graded folders, and why."""
+    from nbassay.diff import compare
+    from nbassay.reporting.terminal import print_comparison
+
+    found = compare(read_results(before), read_results(after))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+    else:
+        print_comparison(found, console=Console())
     return DONE
 
 

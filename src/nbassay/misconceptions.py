@@ -110,12 +110,15 @@ def recognise(
     """
     The known wrong ways that a sheet shows, the one that explains most first.
 
+    Another one is named only when something is lost that those before it do not explain: a lack of
+    accuracy, or a cell that never ran, follows from the first mistake and is none of its own.
+
     Args:
         checks: The sheet.
         known: Wrong ways by id.
         by_chance: Checks that a wrong way may also pass by luck: the calibrated accuracies.
     """
-    sheet = {check.id: check for check in checks}
+    saw = {check.id: check.saw for check in checks}
     lost = {check.id for check in checks if check.outcome in ("failed", "not-reached")}
     shown = {
         way_id: way
@@ -123,20 +126,33 @@ def recognise(
         if way.shows
         and set(way.must_fail) - set(by_chance) <= lost
         and all(
-            check_id in sheet and re.search(pattern, sheet[check_id].saw)
+            check_id in saw and re.search(pattern, saw[check_id])
             for check_id, pattern in way.shows.items()
         )
     }
-    ranked = sorted(
-        shown.items(), key=lambda item: (-len(item[1].must_fail), -len(item[1].shows), item[0])
-    )
     named: list[MisconceptionResult] = []
-    explained: set[str] = set()
-    for way_id, way in ranked:
-        if set(way.shows) & lost - explained or not named:
-            named.append(MisconceptionResult(id=way_id, hint=way.hint))
-            explained |= set(way.shows) | set(way.must_fail) | set(way.may_fail)
+    while shown := {
+        way_id: way for way_id, way in shown.items() if _signs(way, set(by_chance)) & lost
+    }:
+        way_id = min(shown, key=lambda way_id: (*_rank(shown[way_id], lost), way_id))
+        named.append(MisconceptionResult(id=way_id, hint=shown[way_id].hint))
+        lost -= _explains(shown[way_id])
     return named
+
+
+def _signs(way: Misconception, by_chance: set[str]) -> set[str]:
+    """What *way* loses for certain; where that is nothing, what it loses unless by luck."""
+    return set(way.must_fail) - by_chance or set(way.must_fail)
+
+
+def _explains(way: Misconception) -> set[str]:
+    return {*way.must_fail, *way.may_fail}
+
+
+def _rank(way: Misconception, lost: set[str]) -> tuple[int, int, int]:
+    """Smallest first: explains most of *lost*, claims least besides, is told by most."""
+    explains = _explains(way)
+    return (-len(explains & lost), len(explains - lost), -len(way.shows))
 
 
 def build_notebook(way: Way, reference: bytes) -> bytes:

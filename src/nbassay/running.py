@@ -52,6 +52,7 @@ def run_notebook(
     sandbox: Sandbox,
     attempt: int = 0,
     is_fast: bool = True,
+    seed: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Run:
     """
@@ -61,6 +62,7 @@ def run_notebook(
         data_folder: The lab's raw files on the host (see `nbassay.pristine.unpack_data`).
         attempt: 0 first; every attempt has other seeds.
         is_fast: Let ``fit`` run many batches a call where that gives the same bits.
+        seed: For Python, NumPy and TensorFlow; drawn from the submission's digest by default.
         should_stop: Asked several times a second; True ends the box as ``interrupted``.
     """
     limits = workshop.limits
@@ -73,7 +75,7 @@ def run_notebook(
         nonce=nonce.hex(),
         widths=pristine.widths,
         levels=pristine.levels,
-        seed=seed_of(notebook.digest, attempt),
+        seed=seed_of(notebook.digest, attempt) if seed is None else seed,
         packages=workshop.manifest.packages,
         attempt=attempt,
         loaders=workshop.manifest.data.loaders,

@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from nbassay.diff import Comparison
 from nbassay.records import CheckResult, ControlResult, Results, SubmissionResult
 from nbassay.reporting.plain_errors import plain_stop
 from nbassay.reporting.text import number, one_line, percent, plural
@@ -99,6 +100,34 @@ def print_check(result: SubmissionResult, *, report: Path | None, console: Conso
 def print_class(results: Results, *, console: Console) -> None:
     """Print `class_summary`."""
     console.print(class_summary(results), highlight=False)
+
+
+def comparison_summary(found: Comparison) -> RenderableType:
+    """What ``nbassay diff`` prints: learner by learner, what changed and why."""
+    parts: list[RenderableType] = []
+    for change in found.changes:
+        head = Text.assemble(
+            (one_line(change.learner, limit=200), "bold"),
+            f": {one_line(change.before)} → {one_line(change.after)}",
+        )
+        parts.append(head)
+        for outcome in change.outcomes:
+            line = Text(f"{one_line(outcome.check)}: {outcome.before} → ")
+            line.append(outcome.after, style=_OUTCOME_STYLES.get(outcome.after, ""))
+            parts.append(_indented(line, 2))
+        for reason in change.reasons:
+            parts.append(_indented(Text(f"because: {one_line(reason)}", style="dim"), 2))
+    if found.workshop_changed:
+        parts.append(Text("The workshop's checks, points, tolerances or calibration changed."))
+    parts.append(
+        Text(f"{plural(len(found.changes), 'learner')} changed, {found.unchanged} did not.")
+    )
+    return Group(*parts)
+
+
+def print_comparison(found: Comparison, *, console: Console) -> None:
+    """Print a comparison of two graded classes."""
+    console.print(comparison_summary(found))
 
 
 def _headline(result: SubmissionResult) -> Text:

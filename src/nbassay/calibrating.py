@@ -1,0 +1,149 @@
+"""``nbassay calibrate``: how right solutions scatter, measured through the real path."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from importlib import metadata
+from pathlib import Path
+
+import msgspec
+
+from nbassay.calibration import Calibration, CalibrationRun, read_calibration
+from nbassay.checking.case import cases_of
+from nbassay.classrun import Progress
+from nbassay.errors import EvidenceError, ManifestError
+from nbassay.files import write_whole
+from nbassay.notebook import Notebook, decode_notebook
+from nbassay.observed import Observed
+from nbassay.pristine import read_pristine, unpack_data
+from nbassay.running import run_notebook
+from nbassay.sandbox import Sandbox
+from nbassay.workshop import Workshop
+
+MADE_BY = "nbassay calibrate: the reference in the sandbox, one seed a run"
+
+
+def calibrate(
+    workshop: Workshop,
+    target: Path,
+    *,
+    sandbox: Sandbox,
+    runs: int,
+    first_seed: int,
+    jobs: int,
+    progress: Progress,
+) -> Calibration:
+    """
+    Run the reference under many seeds and write the distribution to *target*.
+
+    A calibration that is there and was made with the same packages is carried on; every run is
+    written as soon as it ends, so that an interrupted call loses nothing.
+
+    Args:
+        runs: Runs in all, those that are there included.
+        first_seed: Seeds count up from here.
+
+    Raises:
+        ManifestError: *target* holds runs of other packages or of another maker.
+        EvidenceError: The reference did not train a network that can be measured.
+        KeyboardInterrupt: What is done is in *target*.
+    """
+    calibration = _carried_on(workshop, target)
+    done = {run.seed for run in calibration.runs}
+    seeds = [seed for seed in range(first_seed, first_seed + runs) if seed not in done]
+    seeds = seeds[: max(0, runs - len(done))]
+    pristine = read_pristine(workshop)
+    notebook = decode_notebook(workshop.path(workshop.manifest.reference).read_bytes())
+    stop = threading.Event()
+    progress.start(len(seeds))
+    with tempfile.TemporaryDirectory(prefix="nbassay-data-") as data:
+        Path(data).chmod(0o755)
+        unpack_data(workshop, Path(data))
+
+        def one(seed: int) -> CalibrationRun:
+            run = run_notebook(
+                notebook,
+                workshop=workshop,
+                pristine=pristine,
+                data_folder=Path(data),
+                sandbox=sandbox,
+                seed=seed,
+                should_stop=stop.is_set,
+            )
+            return _measured(seed, notebook, Observed(run.evidence, run.blobs, pristine), workshop)
+
+        with ThreadPoolExecutor(max_workers=jobs) as pool:
+            waiting = {pool.submit(one, seed): seed for seed in seeds}
+            try:
+                while waiting:
+                    finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        seed = waiting.pop(future)
+                        calibration = _with(calibration, future.result())
+                        _write(target, calibration)
+                        progress.done(f"seed {seed}", "done")
+            except BaseException:
+                stop.set()
+                for future in waiting:
+                    future.cancel()
+                raise
+    return calibration
+
+
+def versions(workshop: Workshop) -> dict[str, str]:
+    """Packages of the workshop that are installed here, by name."""
+    found = {}
+    for name in workshop.manifest.packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _carried_on(workshop: Workshop, target: Path) -> Calibration:
+    packages = versions(workshop)
+    if not target.exists():
+        return Calibration(
+            schema="nbassay/calibration/1", packages=packages, made_by=MADE_BY, runs=[]
+        )
+    found = read_calibration(target)
+    if found.packages != packages or found.made_by != MADE_BY:
+        raise ManifestError(
+            f"{target}: expected runs by this command with {packages}, found runs with "
+            f"{found.packages} ({found.made_by}); give another file with -o"
+        )
+    return found
+
+
+def _with(calibration: Calibration, run: CalibrationRun) -> Calibration:
+    runs = sorted([*calibration.runs, run], key=lambda one: one.seed)
+    return msgspec.structs.replace(calibration, runs=runs)
+
+
+def _measured(
+    seed: int, notebook: Notebook, observed: Observed, workshop: Workshop
+) -> CalibrationRun:
+    """Accuracies of the network that the reference trained last."""
+    case = cases_of("calibration", observed, workshop)[-1]
+    found = case.measurement
+    if found is None or found.train_accuracy is None or found.test_accuracy is None:
+        ending = observed.evidence.ending
+        raise EvidenceError(
+            f"the reference ({notebook.digest[:19]}…) gave nothing to measure under seed {seed}: "
+            f"{(found.why_not if found else None) or ending.message or ending.reason}"
+        )
+    return CalibrationRun(
+        seed=seed,
+        train_accuracy=round(found.train_accuracy, 6),
+        test_accuracy=round(found.test_accuracy, 6),
+    )
+
+
+def _write(target: Path, calibration: Calibration) -> None:
+    """One run a line, so that a change can be read."""
+    head = msgspec.json.encode(msgspec.structs.replace(calibration, runs=[])).decode()
+    lines = ",\n".join(f" {msgspec.json.encode(run).decode()}" for run in calibration.runs)
+    write_whole(target, head.replace('"runs":[]', f'"runs":[\n{lines}\n]') + "\n")
