@@ -1,0 +1,353 @@
+"""Naming the known wrong way that a sheet shows: sheets built by hand, and the patterns' form."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbassay.errors import ManifestError
+from nbassay.misconceptions import Misconception, read_misconceptions, recognise
+from nbassay.records import CheckResult
+from nbassay.workshop import read_workshop
+
+WORKSHOP = read_workshop(ROOT)
+RUBRIC = tuple(WORKSHOP.manifest.rubric)
+BY_CHANCE = tuple(WORKSHOP.manifest.bounds)
+FOLDER = ROOT / "reference" / "misconceptions"
+WRONG = read_misconceptions(FOLDER)
+
+WHY_NONE = re.compile(r"^# No sheet of its own: (.+)$", re.MULTILINE)
+
+PASSED = {
+    "data.train_images": "60000 × 28 × 28 uint8 in cell 2, all 60,000 images of the file",
+    "data.train_labels": "60,000 labels in cell 2",
+    "data.test_images": "10000 × 28 × 28 uint8 in cell 2, all 10,000 images of the file",
+    "data.test_labels": "10,000 labels in cell 2",
+    "data.example_shown": "an image of the data in cell 4",
+    "prep.train_shape": "(60000, 784) in cell 5, each row one image",
+    "prep.test_shape": "(10000, 784) in cell 5, each row one image",
+    "prep.scaling": "train images: 0 to 1 (given to fit in cell 9); "
+    "test images: 0 to 1 (given to evaluate in cell 12)",
+    "model.layers": "784-16-16-10",
+    "model.activations": "relu, relu, softmax",
+    "model.compiled": "optimizer Adam, loss sparse_categorical_crossentropy, metrics accuracy",
+    "train.data": "60,000 of 60,000 training images, 0 test images",
+    "train.epochs": "10",
+    "accuracy.train": "96.31% of the training images, measured; at least 95.72% is asked",
+    "accuracy.test": "95.21% of the test images, measured; at least 94.46% is asked",
+    "predict.example": "asked in cell 11",
+    "evaluate.test": "all 10,000 test images evaluated in cell 12",
+}
+"""What the checks say of right work."""
+
+SLOW = {
+    "accuracy.train": "91.98% of the training images, measured",
+    "accuracy.test": "91.57% of the test images, measured",
+}
+
+
+def sheet(
+    lost: Mapping[str, str], outcome: Literal["failed", "passed", "broken"] = "failed"
+) -> list[CheckResult]:
+    """A sheet on which the checks of *lost* failed, with what each saw."""
+    return [
+        CheckResult(
+            id=check_id,
+            step=4,
+            outcome=outcome if check_id in lost else "passed",
+            points=1,
+            earned=0 if check_id in lost else 1,
+            wanted="w",
+            saw=lost.get(check_id, saw),
+            hint=None,
+        )
+        for check_id, saw in PASSED.items()
+    ]
+
+
+def names(lost: Mapping[str, str], known: Mapping[str, Misconception] = WRONG) -> list[str]:
+    """Ids of the ways that a sheet shows, in order."""
+    return [found.id for found in recognise(sheet(lost), known, by_chance=BY_CHANCE)]
+
+
+def way(must: list[str], may: list[str] | None = None, **shows: str) -> Misconception:
+    """A wrong way of two made-up checks ``a`` and ``b`` and a matter of chance, ``c``."""
+    return Misconception(title="t", hint="h", must_fail=must, may_fail=may or [], shows=shows)
+
+
+def made_up(known: Mapping[str, Misconception], **saw: str) -> list[str]:
+    """Ids of the made-up ways that a sheet shows; a check whose text starts with + passed."""
+    checks = [
+        CheckResult(
+            id=check_id,
+            step=4,
+            outcome="passed" if text.startswith("+") else "failed",
+            points=1,
+            earned=0,
+            wanted="w",
+            saw=text,
+            hint=None,
+        )
+        for check_id, text in saw.items()
+    ]
+    return [found.id for found in recognise(checks, known, by_chance=["c"])]
+
+
+# ---------------------------------------------------------------- the files
+
+
+@pytest.mark.parametrize("misconception", WRONG.values(), ids=WRONG)
+def test_patterns_are_of_checks_of_the_workshop(misconception: Misconception) -> None:
+    """
+    Each pattern is of a check of the rubric, and none of them is found on a right sheet.
+    """
+    assert set(misconception.shows) <= set(RUBRIC)
+    assert not misconception.shows or any(
+        not re.search(pattern, PASSED[check_id])
+        for check_id, pattern in misconception.shows.items()
+    )
+
+
+@pytest.mark.parametrize("misconception", WRONG.values(), ids=WRONG)
+def test_patterns_hold_no_cell_and_no_accuracy(misconception: Misconception) -> None:
+    """
+    A pattern describes an idea: no number of a cell and no percentage of one run.
+    """
+    for pattern in misconception.shows.values():
+        assert not re.search(r"cell (?:\\d\+ )?\d|\d\S*%", pattern)
+
+
+@pytest.mark.parametrize("way_id", WRONG)
+def test_ways_that_are_never_named_say_why(way_id: str) -> None:
+    """
+    A way has a sheet of its own, or its file says why not, and which way is named instead.
+    """
+    why = WHY_NONE.search((FOLDER / f"{way_id}.toml").read_text("utf-8"))
+
+    assert bool(WRONG[way_id].shows) == (why is None)
+
+
+def test_no_two_ways_have_the_same_patterns() -> None:
+    """
+    Of ways that look the same only one has patterns: which of them is named is no accident.
+    """
+    same: dict[frozenset[tuple[str, str]], list[str]] = defaultdict(list)
+    for way_id, misconception in WRONG.items():
+        if misconception.shows:
+            same[frozenset(misconception.shows.items())].append(way_id)
+
+    assert [ids for ids in same.values() if len(ids) > 1] == []
+
+
+def test_a_pattern_that_is_none_is_refused(tmp_path: Path) -> None:
+    """
+    A file whose pattern is no regular expression is refused by name.
+    """
+    (tmp_path / "a.toml").write_text(
+        'title = "t"\nhint = "h"\nmust_fail = ["a"]\n[shows]\na = "("\n', "utf-8"
+    )
+
+    with pytest.raises(ManifestError, match=r"a\.toml.*regular expression"):
+        read_misconceptions(tmp_path)
+
+
+# ---------------------------------------------------------------- sheets of the workshop
+
+
+@given(st.dictionaries(st.sampled_from(RUBRIC), st.text()))
+def test_nothing_is_named_where_nothing_is_lost(seen: dict[str, str]) -> None:
+    """
+    Whatever the checks saw: a sheet on which all passed shows no wrong way.
+    """
+    assert recognise(sheet(seen, "passed"), WRONG, by_chance=BY_CHANCE) == []
+
+
+@given(st.sets(st.sampled_from(RUBRIC)))
+def test_a_broken_check_shows_nothing(broken: set[str]) -> None:
+    """
+    Our own bug is nobody's misconception.
+    """
+    checks = sheet(dict.fromkeys(broken, "KeyError: 1"), "broken")
+
+    assert recognise(checks, WRONG, by_chance=BY_CHANCE) == []
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(RUBRIC), st.sampled_from(["784-32-32-10", "1", "sigmoid, softmax", ""])
+    )
+)
+def test_what_is_named_was_lost(lost: dict[str, str]) -> None:
+    """
+    No way is named twice, and none that lost nothing of what it must fail.
+    """
+    found = names(lost)
+
+    assert len(set(found)) == len(found)
+    assert all(set(WRONG[way_id].must_fail) & set(lost) for way_id in found)
+
+
+SHEETS: dict[str, tuple[dict[str, str], list[str]]] = {
+    "bytes": (
+        {
+            "prep.scaling": "train images: 0 to 255 (given to fit in cell 4); "
+            "test images: 0 to 255 (given to evaluate in cell 8); "
+            "the train images are whole numbers (uint8)",
+            **SLOW,
+        },
+        ["never-scaled"],
+    ),
+    "bytes that reached no network": (
+        {
+            "prep.scaling": "train images: 0 to 255 (after cell 4); test images: 0 to 255 "
+            "(after cell 4); the train images are whole numbers (uint8)"
+        },
+        [],
+    ),
+    "other sizes": ({"model.layers": "784-64-32-10"}, ["neurons-32"]),
+    "larger first layer": ({"model.layers": "784-128-16-10"}, ["first-layer-32"]),
+    "inputs as a layer": ({"model.layers": "784-784-784-10"}, ["first-layer-784"]),
+    "sizes that nobody knows": ({"model.layers": "784-8-4-10"}, []),
+    "layers of another kind": (
+        {"model.layers": "784-16-16-10, and layers of kind BatchNormalization"},
+        [],
+    ),
+    "one epoch after another": ({"train.epochs": "1 + 1 + 1 = 3"}, ["three-epochs"]),
+    "cell run three times": ({"train.epochs": "10 + 10 + 10 = 30"}, ["trained-twice"]),
+    "too long": ({"train.epochs": "100"}, ["fifteen-epochs"]),
+    "scaled column by column": (
+        {
+            "prep.scaling": "train images: 0 to 1 (given to fit in cell 9); "
+            "test images: 0 to 24 (given to evaluate in cell 12)",
+            "train.data": "60,000 rows that are not the lab's images",
+        },
+        [],
+    ),
+    "transposed": (
+        {
+            "prep.train_shape": "(60000, 784) in cell 9, but its rows are not the images",
+            "prep.test_shape": "(10000, 784) in cell 12, but its rows are not the images",
+            "train.data": "0 of 60,000 training images, 0 test images; 60,000 rows that are not "
+            "the lab's images; 60,000 images with a label that is not theirs",
+            "accuracy.train": "not measured: it was fitted on the lab's images with their values "
+            "in another order",
+            "accuracy.test": "not measured: it was fitted on the lab's images with their values "
+            "in another order",
+        },
+        [],
+    ),
+    "one neuron and what follows": (
+        {
+            "model.layers": "784-16-16-1",
+            "model.activations": "relu, relu, sigmoid",
+            "model.compiled": "optimizer Adam, loss mean_squared_error, metrics accuracy",
+            **SLOW,
+        },
+        ["output-1"],
+    ),
+    "stopped before it was compiled": (
+        dict.fromkeys(
+            WRONG["never-compiled"].must_fail,
+            "the network was never compiled: cell 10 stopped with NameError",
+        ),
+        [],
+    ),
+    "two mistakes": (
+        {"model.activations": "sigmoid, sigmoid, softmax", "train.epochs": "9"},
+        ["nine-epochs", "sigmoid"],
+    ),
+    "accuracy alone": (SLOW, []),
+}
+
+
+@pytest.mark.parametrize(("lost", "named"), SHEETS.values(), ids=SHEETS)
+def test_sheets_show_their_way(lost: dict[str, str], named: list[str]) -> None:
+    """
+    What is known is named, by its idea and not by one number; what is not known is not guessed.
+    """
+    assert names(lost) == named
+
+
+# ---------------------------------------------------------------- which one is named
+
+
+def test_the_one_that_explains_most_comes_first() -> None:
+    """
+    A way that explains all that was lost is named instead of two that explain a part each.
+    """
+    known = {"a-part": way(["a"], a="x"), "whole": way(["b"], ["a"], b="y")}
+
+    assert made_up(known, a="x", b="y") == ["whole"]
+
+
+def test_the_one_that_claims_least_besides_comes_first() -> None:
+    """
+    Of two that explain the same, the one is named that expects nothing else to be lost.
+    """
+    known = {"a-lot": way(["a"], ["b"], a="x"), "just-this": way(["a"], a="x")}
+
+    assert made_up(known, a="x", b="+") == ["just-this"]
+
+
+def test_the_one_that_is_told_by_most_comes_first() -> None:
+    """
+    Of two that explain the same, the one with more patterns is the more special.
+    """
+    known = {"any": way(["a"], a="x"), "special": way(["a"], a="x", b="y")}
+
+    assert made_up(known, a="x", b="+y") == ["special"]
+    assert made_up(known, a="x", b="+z") == ["any"]
+
+
+def test_a_second_mistake_is_named_too() -> None:
+    """
+    What the first does not explain is a mistake of its own.
+    """
+    known = {"one": way(["a"], ["c"], a="x"), "two": way(["b"], ["c"], b="y")}
+
+    assert made_up(known, a="x", b="y", c="low") == ["one", "two"]
+
+
+def test_all_that_it_must_fail_was_lost() -> None:
+    """
+    A pattern alone names nothing; a check that luck decides may have passed.
+    """
+    known = {"one": way(["a", "b", "c"], a="x")}
+
+    assert made_up(known, a="x", b="+", c="low") == []
+    assert made_up(known, a="x", b="y", c="+") == ["one"]
+
+
+def test_what_only_costs_accuracy_is_named_when_accuracy_is_lost() -> None:
+    """
+    A way that can only be seen in a check that passed is named when accuracy is lost, and then
+    only if no other way explains it.
+    """
+    known = {"slow": way(["c"], a="large batch"), "wrong": way(["b"], ["c"], b="y")}
+
+    assert made_up(known, a="+large batch", b="+", c="+") == []
+    assert made_up(known, a="+large batch", b="+", c="low") == ["slow"]
+    assert made_up(known, a="+large batch", b="y", c="low") == ["wrong"]
+    assert made_up(known, a="+large batch", b="y", c="+") == ["wrong"]
+
+
+def test_ways_without_patterns_are_never_named() -> None:
+    """
+    A way that has no sheet of its own is known, and not named.
+    """
+    assert made_up({"one": way(["a"])}, a="x") == []
+
+
+def test_checks_that_a_sheet_does_not_have_show_nothing() -> None:
+    """
+    A pattern of a check that is not on the sheet is not found.
+    """
+    assert made_up({"one": way(["a"], d="x")}, a="x") == []
