@@ -268,6 +268,265 @@ SHEETS: dict[str, tuple[dict[str, str], list[str]]] = {
 }
 
 
+OWN: dict[str, dict[str, str]] = {
+    "binary-cross-entropy": {
+        "model.compiled": "optimizer Adam, loss binary_crossentropy, metrics accuracy",
+    },
+    "cast-to-int-after-scaling": {
+        "prep.scaling": "train images: 0 to 1 (given to fit in cell 9); test images: 0 to 1 "
+        "(given to evaluate in cell 12); the train images are whole numbers "
+        "(int64)",
+    },
+    "convolutions": {
+        "model.layers": "144-16-10, and layers of kind Conv2D",
+    },
+    "divided-by-100": {
+        "prep.scaling": "train images: 0 to 2.55 (given to fit in cell 9); test images: 0 to "
+        "2.55 (given to evaluate in cell 12)",
+    },
+    "divided-by-256": {
+        "prep.scaling": "train images: 0 to 0.996094 (given to fit in cell 9); test images: 0 to "
+        "0.996094 (given to evaluate in cell 12)",
+    },
+    "divided-by-the-number-of-pixels": {
+        "prep.scaling": "train images: 0 to 0.325255 (given to fit in cell 9); test images: 0 to "
+        "0.325255 (given to evaluate in cell 12)",
+    },
+    "empty": {
+        "data.train_images": "the train images were never in memory: no cell holds code",
+    },
+    "evaluated-on-100-images": {
+        "evaluate.test": "evaluated on 100 images that are not the 10,000 test images",
+    },
+    "evaluated-on-training-data": {
+        "evaluate.test": "evaluated on 60,000 images that are not the 10,000 test images",
+    },
+    "fifteen-epochs": {
+        "train.epochs": "15",
+    },
+    "first-6000-images": {
+        "train.data": "6,000 of 60,000 training images, 0 test images",
+    },
+    "first-layer-32": {
+        "model.layers": "784-32-16-10",
+    },
+    "first-layer-784": {
+        "model.layers": "784-784-16-16-10",
+    },
+    "labels-one-higher": {
+        "train.data": "60,000 of 60,000 training images, 0 test images; 60,000 images with a "
+        "label that is not theirs",
+    },
+    "labels-shifted": {
+        "train.data": "60,000 of 60,000 training images, 0 test images; 54,150 images with a "
+        "label that is not theirs",
+    },
+    "labels-shuffled": {
+        "train.data": "60,000 of 60,000 training images, 0 test images; 54,001 images with a "
+        "label that is not theirs",
+    },
+    "layer-missing": {
+        "model.layers": "784-16-10",
+    },
+    "layer-too-many": {
+        "model.layers": "784-16-16-16-10",
+    },
+    "linear-output": {
+        "model.activations": "relu, relu, linear",
+    },
+    "loss-for-one-hot-labels": {
+        "model.compiled": "optimizer Adam, loss categorical_crossentropy, metrics accuracy",
+        "train.data": "no network was trained here: cell 9 stopped with ValueError",
+    },
+    "mean-squared-error": {
+        "model.compiled": "optimizer Adam, loss mean_squared_error, metrics accuracy",
+        "train.data": "no network was trained here: cell 9 stopped with ValueError",
+    },
+    "mean-squared-error-one-hot": {
+        "model.compiled": "optimizer Adam, loss mean_squared_error, metrics accuracy",
+    },
+    "minus-one-to-one": {
+        "prep.scaling": "train images: -1 to 1 (given to fit in cell 9); test images: -1 to 1 "
+        "(given to evaluate in cell 12)",
+    },
+    "neurons-32": {
+        "model.layers": "784-32-32-10",
+    },
+    "never-compiled": {
+        "model.compiled": "the network was never compiled: cell 8 stopped with ValueError",
+    },
+    "never-evaluated": {
+        "evaluate.test": "the trained network was never evaluated",
+    },
+    "never-predicted": {
+        "predict.example": "the trained network was not asked for any image",
+    },
+    "never-scaled": {
+        "prep.scaling": "train images: 0 to 255 (given to fit in cell 8); test images: 0 to 255 "
+        "(given to evaluate in cell 11); the train images are whole numbers "
+        "(uint8)",
+    },
+    "never-scaled-floats": {
+        "prep.scaling": "train images: 0 to 255 (given to fit in cell 9); test images: 0 to 255 "
+        "(given to evaluate in cell 12)",
+    },
+    "never-shown": {
+        "data.example_shown": "no picture was drawn: no cell does this",
+    },
+    "nine-epochs": {
+        "train.epochs": "9",
+    },
+    "no-activation": {
+        "model.activations": "linear, linear, softmax",
+    },
+    "no-hidden-layer": {
+        "model.layers": "784-10",
+    },
+    "no-metric": {
+        "model.compiled": "optimizer Adam, loss sparse_categorical_crossentropy, metrics none",
+    },
+    "not-flattened": {
+        "prep.train_shape": "the train images were never rows of 784 pixels",
+        "prep.test_shape": "the test images were never rows of 784 pixels",
+    },
+    "numbers-only-printed": {
+        "data.train_images": "the train images were never in memory: no cell does this",
+        "model.layers": "no network was built: no cell does this",
+    },
+    "one-epoch": {
+        "train.epochs": "1",
+    },
+    "only-train-flattened": {
+        "prep.test_shape": "the test images were never rows of 784 pixels",
+    },
+    "only-train-scaled": {
+        "prep.scaling": "train images: 0 to 1 (given to fit in cell 9); test images: 0 to 255 "
+        "(given to evaluate in cell 12); the test images are whole numbers "
+        "(uint8)",
+    },
+    "other-data": {
+        "data.train_images": "the train images were never in memory: no cell does this",
+        "prep.train_shape": "(60000, 784) in cell 9, but its rows are not the images",
+    },
+    "other-metric": {
+        "model.compiled": "optimizer Adam, loss sparse_categorical_crossentropy, metrics "
+        "sparse_top_k_categorical_accuracy",
+    },
+    "other-picture-shown": {
+        "data.example_shown": "1 pictures, none of them an image of the data",
+    },
+    "output-1": {
+        "model.layers": "784-16-16-1",
+    },
+    "output-11": {
+        "model.layers": "784-16-16-11",
+    },
+    "output-9": {
+        "model.layers": "784-16-16-9",
+    },
+    "outputs-of-somebody-else": {
+        "data.train_images": "the train images were never in memory: cell 2 stopped with NameError",
+        "model.layers": "no network was built: cell 2 stopped with NameError",
+    },
+    "rmsprop": {
+        "model.compiled": "optimizer RMSprop, loss sparse_categorical_crossentropy, metrics "
+        "accuracy",
+    },
+    "scaled-by-layer-too": {
+        "prep.scaling": "train images: 0 to 0.00392157 (given to fit in cell 9, by the network's "
+        "own layers); test images: 0 to 0.00392157 (given to evaluate in cell "
+        "12, by the network's own layers)",
+    },
+    "scaled-twice": {
+        "prep.scaling": "train images: 0 to 0.00392157 (given to fit in cell 10); test images: 0 "
+        "to 0.00392157 (given to evaluate in cell 13)",
+    },
+    "scrambled-reshape": {
+        "prep.train_shape": "(60000, 784) in cell 9, but its rows are not the images",
+        "accuracy.train": "7.08% of the training images, measured",
+    },
+    "second-layer-15": {
+        "model.layers": "784-16-15-10",
+    },
+    "sgd": {
+        "model.compiled": "optimizer SGD, loss sparse_categorical_crossentropy, metrics accuracy",
+    },
+    "sigmoid": {
+        "model.activations": "sigmoid, sigmoid, softmax",
+    },
+    "sigmoid-output": {
+        "model.activations": "relu, relu, sigmoid",
+    },
+    "softmax-in-the-middle": {
+        "model.activations": "relu, softmax, softmax",
+    },
+    "standardised": {
+        "prep.scaling": "train images: -0.424074 to 2.82154 (given to fit in cell 9); test "
+        "images: -0.424074 to 2.82154 (given to evaluate in cell 12)",
+    },
+    "stopped-at-the-data": {
+        "data.train_images": "the train images were never in memory: cell 2 stopped with "
+        "FileNotFoundError",
+    },
+    "tanh": {
+        "model.activations": "tanh, tanh, softmax",
+    },
+    "test-images-mixed-in": {
+        "train.data": "59,900 of 60,000 training images, 100 test images",
+    },
+    "test-set-cut-from-training": {
+        "data.test_images": "the test images were never in memory: no cell does this",
+        "evaluate.test": "evaluated on 10,000 images that are not the 10,000 test images",
+    },
+    "three-epochs": {
+        "train.epochs": "3",
+    },
+    "train-test-split": {
+        "train.data": "48,000 of 60,000 training images, 0 test images",
+    },
+    "trained-before-scaling": {
+        "prep.scaling": "train images: 0 to 255 (given to fit in cell 8); test images: 0 to 1 "
+        "(given to evaluate in cell 12); the train images are whole numbers "
+        "(uint8)",
+    },
+    "trained-on-both": {
+        "train.data": "60,000 of 60,000 training images, 10,000 test images",
+    },
+    "trained-on-the-test-set": {
+        "train.data": "0 of 60,000 training images, 10,000 test images",
+    },
+    "trained-on-the-test-set-afterwards": {
+        "predict.example": "the trained network was not asked for any image before it was trained "
+        "further",
+        "evaluate.test": "the trained network was never evaluated before it was trained further",
+    },
+    "trained-twice": {
+        "train.epochs": "10 + 10 = 20",
+    },
+    "validation-split": {
+        "train.data": "54,000 of 60,000 training images, 0 test images",
+    },
+    "whole-number-division": {
+        "prep.scaling": "train images: 0 to 1 (given to fit in cell 9); test images: 0 to 1 "
+        "(given to evaluate in cell 12); the train images are whole numbers "
+        "(uint8)",
+    },
+}
+"""What the telling checks say of each wrong way that has a sheet of its own."""
+
+
+@pytest.mark.parametrize("way_id", [way_id for way_id in WRONG if WRONG[way_id].shows])
+def test_every_way_is_named_on_its_own_sheet(way_id: str) -> None:
+    """
+    Each is named, and it alone, whether all or none of what it may fail besides was lost.
+    """
+    must = dict.fromkeys(WRONG[way_id].must_fail, "lost")
+    may = dict.fromkeys(WRONG[way_id].may_fail, "lost")
+
+    assert names({**must, **OWN[way_id]}) == [way_id]
+    assert names({**must, **may, **OWN[way_id]}) == [way_id]
+
+
 @pytest.mark.parametrize(("lost", "named"), SHEETS.values(), ids=SHEETS)
 def test_sheets_show_their_way(lost: dict[str, str], named: list[str]) -> None:
     """
