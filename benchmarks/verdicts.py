@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import fnmatch
+import functools
 import sys
 import time
 from pathlib import Path
@@ -107,7 +108,11 @@ def grade_ways(
     """Grade *ways* into *out* as a class and hold each result beside what it should be."""
     reference = workshop.path(workshop.manifest.reference).read_bytes()
     submissions = [
-        Submission(learner=name, file=f"{name}.ipynb", raw=build_notebook(way, reference))
+        Submission(
+            learner=name,
+            file=f"{name}.ipynb",
+            read=functools.partial(build_notebook, way, reference),
+        )
         for name, way in ways.items()
     ]
     out.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
+import weakref
 
 import numpy as np
 import pytest
@@ -118,6 +120,25 @@ def test_bit_identical(keras, case: str) -> None:
     pairs = list(zip(flat(slow), flat(quick), strict=True))
     assert len(pairs) > 10
     assert all(np.array_equal(left, right) for left, right in pairs)
+
+
+def test_networks_are_let_go(keras) -> None:
+    """
+    A network that the notebook drops is freed, as it would be without us.
+    """
+    x, y = data()
+    fast, alive = FastFit(), []
+    for _turn in range(3):
+        model = keras.Sequential([keras.Input((12,)), *plain(keras)])
+        model.compile("adam", "sparse_categorical_crossentropy")
+        with fast.many_steps(model, {"x": x, "y": y}):
+            model.fit(x, y, verbose=0)
+        alive.append(weakref.ref(model))
+        del model
+    keras.backend.clear_session()
+    gc.collect()
+
+    assert [reference() for reference in alive] == [None] * 3
 
 
 def own_step(keras):

@@ -376,6 +376,144 @@ def test_zip_archive_of_a_learning_platform(tmp_path: Path, nbassay: Nbassay) ->
     assert not (tmp_path.parent.parent / "escape").exists()
 
 
+def test_notebooks_of_one_name_are_all_graded(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    The shell's `*/lab.ipynb` loses nobody, and the reports tell the files apart.
+    """
+    files = [write_notebook(tmp_path / name / "lab.ipynb", *RIGHT_CELLS) for name in "abc"]
+
+    done = nbassay("grade", *files, "-o", tmp_path / "graded")
+    graded = results_of(tmp_path / "graded").submissions
+
+    assert done.returncode == 0, done.stderr
+    assert [one.score for one in graded] == [100, 100, 100]
+    assert {one.file for one in graded} == set(map(str, files))
+
+
+def test_output_inside_the_class_is_not_graded(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    `cd class; nbassay grade .` twice: the first call's output is no submission of the second.
+    """
+    write_notebook(tmp_path / "class" / "ann.ipynb", *RIGHT_CELLS)
+
+    for _turn in range(2):
+        done = nbassay("grade", ".", "--workshop", TINY, cwd=tmp_path / "class")
+        assert done.returncode == 0, done.stderr
+
+    assert set(by_learner(tmp_path / "class" / "graded")) == {"ann"}
+
+
+def test_files_that_are_none_and_folders_without_one(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    A link to itself, a pipe and a learner's folder without a notebook are told, not followed.
+    """
+    folder = tmp_path / "class"
+    write_notebook(folder / "ann" / "lab.ipynb", *RIGHT_CELLS)
+    for name in ("loop", "pipe", "bob"):
+        (folder / name).mkdir()
+    (folder / "loop" / "lab.ipynb").symlink_to("lab.ipynb")
+    os.mkfifo(folder / "pipe" / "lab.ipynb")
+    (folder / "bob" / "notes.txt").write_text("sorry")
+
+    done = nbassay("grade", folder, "-o", tmp_path / "graded")
+    found = by_learner(tmp_path / "graded")
+
+    assert done.returncode == 0, done.stderr
+    assert found["ann"].score == 100
+    assert "link" in found["loop"].notes[0] or "symbolic" in found["loop"].notes[0]
+    assert "pipe" in found["pipe"].notes[0]
+    assert found["bob"].notes[0] == "no notebook (*.ipynb) in this folder (found: notes.txt)"
+    assert {found[name].status for name in ("loop", "pipe", "bob")} == {"unreadable"}
+
+
+def test_a_late_file_joins_its_class(copied: Path, tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    Nobody is dropped from a class by grading one more into it, and the call says who stays.
+    """
+    late = write_notebook(tmp_path / "late.ipynb", *RIGHT_CELLS)
+
+    done = nbassay("grade", late, "-o", copied)
+
+    assert done.returncode == 0, done.stderr
+    assert "4 graded into" in done.stderr
+    assert set(by_learner(copied)) == {"late", "right", "unscaled", "stopped", "empty"}
+
+
+def test_a_class_of_another_workshop_is_refused(
+    copied: Path, workshop: Path, nbassay: Nbassay
+) -> None:
+    """
+    Two workshops never share an output folder.
+    """
+    manifest = workshop / "workshop.toml"
+    manifest.write_text(manifest.read_text().replace('title = "Tiles"', 'title = "Bricks"'))
+
+    for command in (["grade", "submissions", "-o"], ["score"]):
+        done = nbassay(*command, copied, cwd=workshop)
+        assert done.returncode == 2
+        assert "holds a class of the workshop 'Tiles'" in done.stderr
+
+
+def test_what_was_not_run_is_not_forgotten(copied: Path, nbassay: Nbassay) -> None:
+    """
+    A member of the class without evidence, or with spoiled evidence, is `not-run` with the reason.
+    """
+    shutil.rmtree(copied / "learners" / "empty")
+    (copied / "learners" / "right" / "evidence" / "evidence.json").write_text("")
+
+    done = nbassay("score", copied)
+    found = by_learner(copied)
+
+    assert done.returncode == 4
+    assert (found["empty"].status, found["right"].status) == ("not-run", "not-run")
+    assert "not run yet" in found["empty"].notes[0]
+    assert "no evidence that can be read" in found["right"].notes[0]
+    assert found["stopped"].score == 40
+
+
+def test_evidence_of_other_data_is_refused(copied: Path, workshop: Path, nbassay: Nbassay) -> None:
+    """
+    Stored positions mean nothing under other data: nothing is scored, nothing is guessed.
+    """
+    manifest = workshop / "workshop.toml"
+    manifest.write_text(manifest.read_text().replace("levels = 255", "levels = 254"))
+
+    nbassay("score", copied, cwd=workshop)
+
+    assert {one.status for one in results_of(copied).submissions} == {"not-run"}
+
+
+def test_a_full_disk_is_told(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    Output that cannot be written ends with 2 and a message, not with a traceback.
+    """
+    (tmp_path / "graded").mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", str(tmp_path / "graded")],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    if mounted.returncode:
+        pytest.skip("only root can make a small disk")
+    try:
+        done = nbassay("grade", "submissions", "-o", tmp_path / "graded")
+    finally:
+        subprocess.run(["umount", str(tmp_path / "graded")], check=True)
+
+    assert done.returncode == 2, done.stderr
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_written_evidence_can_be_read_by_colleagues(graded: Path) -> None:
+    """
+    Everything in a shared output folder is readable for all.
+    """
+    files = [path for path in graded.rglob("*") if path.is_file() and path.name != ".lock"]
+
+    assert files
+    assert [path for path in files if not path.stat().st_mode & 0o004] == []
+
+
 def test_a_folder_without_notebooks_is_refused(tmp_path: Path, nbassay: Nbassay) -> None:
     """
     Nothing to grade is an error of the caller, with what to do next.
@@ -584,15 +722,14 @@ def test_check_of_right_work_ends_with_0(tmp_path: Path, nbassay: Nbassay) -> No
     assert nbassay("check", "submissions/right.ipynb", "-o", tmp_path / "mine").returncode == 0
 
 
-def test_fail_under(copied: Path, nbassay: Nbassay) -> None:
+def test_fail_under(tmp_path: Path, copied: Path, nbassay: Nbassay) -> None:
     """
     `--fail-under` ends with 1 when a mark lies below it, and with 0 when none does.
     """
+    good = ["grade", "submissions/right.ipynb", "-o", tmp_path / "good"]
+
     assert nbassay("grade", "submissions", "-o", copied, "--fail-under", 50).returncode == 1
-    assert (
-        nbassay("grade", "submissions/right.ipynb", "-o", copied, "--fail-under", 50).returncode
-        == 0
-    )
+    assert nbassay(*good, "--fail-under", 50).returncode == 0
 
 
 def test_doctor_tells_of_walls_and_data(nbassay: Nbassay) -> None:

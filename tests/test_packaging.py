@@ -7,6 +7,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import pytest
 from conftest import ROOT, Nbassay
 
 TEMPLATES = "reporting/templates"
@@ -23,8 +24,8 @@ def test_the_installed_package_holds_the_engine_only() -> None:
     }
     files = {str(file) for file in metadata.files("nbassay") or [] if "dist-info" not in str(file)}
     installed = {file for file in files if not file.endswith(".pyc") and not file.startswith("..")}
-    if installed <= {"__editable__.nbassay-0.1.0.pth"}:  # installed in place: nothing was copied
-        installed = expected
+    if all(file.endswith(".pth") for file in installed):
+        pytest.skip("installed in place: nothing was copied; tox installs the wheel")
 
     assert installed == expected
     assert any(TEMPLATES in file for file in installed)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import psutil
 
-from nbassay.errors import NotebookError
+from nbassay.errors import NotebookError, OutputError
 from nbassay.evidence import write_evidence
 from nbassay.executed import executed_notebook
 from nbassay.files import write_whole
@@ -43,6 +43,8 @@ class Progress(Protocol):
     def start(self, total: int) -> None: ...
 
     def done(self, name: str, how: str) -> None: ...
+
+    def stop(self) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,7 @@ def control_submissions(workshop: Workshop, *, only: str | None = None) -> list[
         Submission(
             learner=slug_of(control.name),
             file=Path(control.notebook).name,
-            raw=workshop.path(control.notebook).read_bytes(),
+            read=workshop.path(control.notebook).read_bytes,
         )
         for control in workshop.manifest.controls
         if only in (None, control.notebook)
@@ -143,19 +145,23 @@ def run_tasks(
                 while waiting:
                     finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
                     for future in finished:
-                        name = waiting.pop(future).item.learner
+                        task = waiting.pop(future)
+                        name = task.item.learner
                         how, seconds = future.result()
                         class_run.reused += how == "already run"
                         class_run.not_run += how == "could-not-start"
                         class_run.seconds[name] = round(
                             class_run.seconds.get(name, 0.0) + seconds, 3
                         )
-                        progress.done(name, how)
+                        again = ", again with fresh seeds" if task.attempt else ""
+                        progress.done(name, how + again)
             except BaseException:
                 stop.set()
                 for future in waiting:
                     future.cancel()
                 raise
+            finally:
+                progress.stop()
     return class_run
 
 
@@ -179,12 +185,13 @@ class _Runner:
 
     def _run(self, task: Task) -> str:
         item, folder, attempt = task.item, task.folder, task.attempt
-        digest = digest_of(item.raw) if item.raw is not None else ""
-        notes = list(item.notes)
+        if folder.is_symlink() or folder.parent.is_symlink():
+            raise OutputError(f"{folder}: a link; nothing is written through it")
+        digest, notes = "", list(item.notes)
         try:
-            if item.raw is None:
-                raise NotebookError(notes.pop(0) if notes else "the file cannot be read")
-            notebook = decode_notebook(item.raw)
+            raw = item.read()
+            digest = digest_of(raw)
+            notebook = decode_notebook(raw)
         except NotebookError as error:
             forget_evidence(folder)
             self._keep(task, digest, notes, str(error))

@@ -6,8 +6,11 @@ Results go to standard output, progress and messages to standard error.
 
 from __future__ import annotations
 
+import io
+import signal
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,16 +24,16 @@ from rich.progress import Progress as RichProgress
 from nbassay.classrun import Progress, control_submissions, default_jobs
 from nbassay.errors import AssayError, SandboxError, UsageError
 from nbassay.files import owned, write_whole
-from nbassay.pipeline import RunOptions, grade_class, report_class, run_class, score_class
+from nbassay.pipeline import RunOptions, class_of, grade_class, report_class, run_class, score_class
 from nbassay.records import Results
 from nbassay.sandbox import ProbeResult, Sandbox
 from nbassay.sandbox.choose import PROVIDERS, choose
 from nbassay.sandbox.probes import probe
 from nbassay.store import read_results
-from nbassay.submissions import find_submissions
+from nbassay.submissions import Submission, find_submissions
 from nbassay.workshop import Workshop, find_workshop, read_workshop
 
-DONE, BELOW, NO_SANDBOX, NOT_RUN, CONTROL_WRONG, INTERRUPTED = 0, 1, 3, 4, 5, 130
+DONE, BELOW, USAGE, NO_SANDBOX, NOT_RUN, CONTROL_WRONG, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -61,16 +64,17 @@ JOBS = click.option(
 TIMEOUT = click.option(
     "--timeout",
     metavar="S",
-    type=click.FloatRange(min=1),
+    type=click.IntRange(1, 86_400),
     help="Seconds a cell.  [default: workshop.toml's]",
 )
 SANDBOX = click.option(
     "--sandbox",
     "sandbox_name",
     metavar="NAME",
+    type=click.Choice(["auto", *PROVIDERS]),
     default="auto",
     show_default=True,
-    help=f"auto, or one of: {', '.join(PROVIDERS)}.",
+    help="What keeps notebooks from the machine; none is never chosen by itself.",
 )
 FRESH = click.option("--fresh", "is_fresh", is_flag=True, help="Run again what was run before.")
 SLOW_FIT = click.option(
@@ -105,8 +109,9 @@ class BarProgress:
 
     def done(self, name: str, how: str) -> None:
         self._bar.update(self._task, advance=1, last=f"{name}: {how}")
-        if self._bar.finished:
-            self._bar.stop()
+
+    def stop(self) -> None:
+        self._bar.stop()
 
 
 class LineProgress:
@@ -119,6 +124,8 @@ class LineProgress:
         self._done += 1
         click.echo(f"[{self._done}/{self._total}] {name}: {how}", err=True)
 
+    def stop(self) -> None: ...
+
 
 class NoProgress:
     """Says nothing."""
@@ -126,6 +133,8 @@ class NoProgress:
     def start(self, total: int) -> None: ...
 
     def done(self, name: str, how: str) -> None: ...
+
+    def stop(self) -> None: ...
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -155,7 +164,7 @@ def grade(
     out: Path,
     workshop_folder: Path | None,
     jobs: int | None,
-    timeout: float | None,
+    timeout: int | None,
     sandbox_name: str,
     is_fresh: bool,
     is_slow: bool,
@@ -183,6 +192,7 @@ def grade(
             progress=_progress(is_quiet),
             probes=_prove_walls(sandbox),
         )
+        _tell_of_earlier(options, submissions)
         results = grade_class(options, submissions, control_submissions(workshop))
     _print_class(results, as_json)
     click.echo(f"Class page: {out / 'index.html'}", err=True)
@@ -205,7 +215,7 @@ def run(
     out: Path,
     workshop_folder: Path | None,
     jobs: int | None,
-    timeout: float | None,
+    timeout: int | None,
     sandbox_name: str,
     is_fresh: bool,
     is_slow: bool,
@@ -236,7 +246,7 @@ def run(
 @JSON
 def score(out: Path, workshop_folder: Path | None, as_json: bool) -> int:
     """Score the evidence in OUT again; no notebook is run."""
-    with owned(out):
+    with owned(out, must_be_graded=True):
         results = score_class(out, workshop=_workshop(workshop_folder))
     _print_class(results, as_json)
     return _exit_code(results, None)
@@ -247,7 +257,7 @@ def score(out: Path, workshop_folder: Path | None, as_json: bool) -> int:
 @WORKSHOP
 def report(out: Path, workshop_folder: Path | None) -> int:
     """Render the reports in OUT again from its results.json."""
-    with owned(out):
+    with owned(out, must_be_graded=True):
         results = report_class(out, workshop=_workshop(workshop_folder))
     click.echo(out / "index.html")
     return _exit_code(results, None)
@@ -276,7 +286,7 @@ def check(
     notebook: Path,
     out: Path,
     workshop_folder: Path | None,
-    timeout: float | None,
+    timeout: int | None,
     sandbox_name: str,
     is_fresh: bool,
     is_slow: bool,
@@ -312,7 +322,7 @@ def check(
         )
         controls = control_submissions(workshop, only=workshop.manifest.reference)
         results = grade_class(options, submissions, controls)
-    mine = results.submissions[0]
+    mine = next(one for one in results.submissions if one.learner == submissions[0].learner)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(mine)).decode())
     else:
@@ -468,6 +478,10 @@ def to_notebook(page: Path, target: Path) -> int:
 
 def main() -> None:
     """Run the command line; the only place that turns an error into an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without “–” still shows the rest
+    signal.signal(signal.SIGTERM, _interrupt)  # how batch systems end a job
     try:
         code = cli.main(prog_name="nbassay", standalone_mode=False)
     except AssayError as error:
@@ -475,7 +489,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
+        sys.exit(USAGE)
     except (KeyboardInterrupt, click.Abort):
         click.echo(
             "nbassay: interrupted; what is done stays done, the same command goes on from there",
@@ -483,16 +497,40 @@ def main() -> None:
         )
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        sys.exit(1)
+        sys.exit(BELOW)
+    except Exception:
+        traceback.print_exc()
+        click.echo(
+            "nbassay: this is a bug in nbassay; please report it with the lines above", err=True
+        )
+        sys.exit(USAGE)
     sys.exit(code or DONE)
 
 
-def _workshop(folder: Path | None, timeout: float | None = None) -> Workshop:
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _workshop(folder: Path | None, timeout: int | None = None) -> Workshop:
+    if folder is not None and folder.is_file():
+        raise UsageError(f"{folder}: --workshop takes the folder, not the file in it")
     workshop = read_workshop(folder or find_workshop(Path.cwd()))
     if timeout is None:
         return workshop
     limits = msgspec.structs.replace(workshop.manifest.limits, cell_s=timeout)
     return Workshop(workshop.folder, msgspec.structs.replace(workshop.manifest, limits=limits))
+
+
+def _tell_of_earlier(options: RunOptions, submissions: Sequence[Submission]) -> None:
+    """Say who stays in the class from an earlier call: nothing is overwritten silently."""
+    stay = set(class_of(options, submissions)) - {item.learner for item in submissions}
+    if stay:
+        click.echo(
+            f"nbassay: {len(stay)} graded into {options.out} before stay in the class "
+            f"({', '.join(sorted(stay)[:3])}{', …' if len(stay) > 3 else ''}); "
+            "for another class give another folder with -o",
+            err=True,
+        )
 
 
 def _prove_walls(sandbox: Sandbox) -> list[ProbeResult]:

@@ -21,7 +21,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from nbassay.errors import EvidenceError
+from nbassay.errors import EvidenceError, OutputError
 from nbassay.inside.channel import BLOB, BLOB_HEAD, CELL, FACT
 from nbassay.pristine import RowIndex
 from nbassay.records import (
@@ -168,9 +168,17 @@ def decode_blob(payload: bytes) -> tuple[str, np.ndarray]:
 
 
 def write_evidence(folder: Path, evidence: Evidence, blobs: Blobs) -> None:
-    """Write *folder* whole: beside first, then renamed into place."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".evidence-"))
+    """
+    Write *folder* whole: beside first, then renamed into place.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".evidence-"))
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror}") from error
     try:
         text = msgspec.json.format(msgspec.json.encode(evidence), indent=1)
         (beside / EVIDENCE_FILE).write_bytes(text + b"\n")
@@ -178,10 +186,15 @@ def write_evidence(folder: Path, evidence: Evidence, blobs: Blobs) -> None:
             {name: np.ascontiguousarray(blobs[name]) for name in sorted(blobs)},
             beside / ARRAYS_FILE,
         )
+        for path in beside.iterdir():
+            path.chmod(0o644)
         beside.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
         beside.replace(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise OutputError(f"{folder}: cannot be written: {error}") from error
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise

@@ -16,6 +16,8 @@ from nbassay.reporting.text import visible
 MOST_TEXT = 100_000
 """Characters of one output that are kept."""
 MOST_PIXELS = 25_000_000
+"""Of all pictures together: a small PNG can hold a great many."""
+KEPT_MODES = ("1", "L", "LA", "RGB", "RGBA")
 
 
 def executed_notebook(notebook: Notebook, outputs: dict[int, list[dict[str, Any]]]) -> str:
@@ -26,7 +28,7 @@ def executed_notebook(notebook: Notebook, outputs: dict[int, list[dict[str, Any]
     terminal control sequences. Markdown cells become plain text, since a viewer renders markup in
     them.
     """
-    cells = []
+    cells, pictures = [], _Pictures()
     for index, cell in enumerate(notebook.content["cells"]):
         if cell["cell_type"] != "code":
             cells.append(
@@ -42,7 +44,9 @@ def executed_notebook(notebook: Notebook, outputs: dict[int, list[dict[str, Any]
             {
                 **cell,
                 "source": visible(cell["source"], limit=MOST_TEXT),
-                "outputs": [kept for output in outputs.get(index, []) if (kept := _clean(output))],
+                "outputs": [
+                    kept for output in outputs.get(index, []) if (kept := _clean(output, pictures))
+                ],
             }
         )
     content = {
@@ -56,7 +60,7 @@ def executed_notebook(notebook: Notebook, outputs: dict[int, list[dict[str, Any]
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def _clean(output: dict[str, Any]) -> dict[str, Any] | None:
+def _clean(output: dict[str, Any], pictures: _Pictures) -> dict[str, Any] | None:
     kind = output.get("output_type")
     if kind == "stream":
         return {
@@ -79,7 +83,7 @@ def _clean(output: dict[str, Any]) -> dict[str, Any] | None:
         if isinstance(data, dict):
             if "text/plain" in data:
                 kept["text/plain"] = _text(data["text/plain"])
-            picture = _picture(data.get("image/png"))
+            picture = pictures.again(data.get("image/png"))
             if picture is not None:
                 kept["image/png"] = picture
         if kept:
@@ -93,18 +97,26 @@ def _text(value: Any) -> str:
     return visible(value, limit=MOST_TEXT) if isinstance(value, str) else ""
 
 
-def _picture(value: Any) -> str | None:
-    """A PNG decoded and encoded again by us, so that it is nothing but pixels."""
-    if not isinstance(value, str):
-        return None
-    try:
-        raw = base64.b64decode(value, validate=False)
-        with Image.open(io.BytesIO(raw), formats=["PNG"]) as image:
-            if image.width * image.height > MOST_PIXELS:
-                return None
-            pixels = image.convert("RGBA")
-    except (binascii.Error, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
-    encoded = io.BytesIO()
-    pixels.save(encoded, "PNG")
-    return base64.b64encode(encoded.getvalue()).decode()
+class _Pictures:
+    """Decodes and encodes PNGs again, within one budget of pixels for the whole notebook."""
+
+    def __init__(self) -> None:
+        self._left = MOST_PIXELS
+
+    def again(self, value: Any) -> str | None:
+        """A PNG that is nothing but pixels; None for what is none, or beyond the budget."""
+        if not isinstance(value, str):
+            return None
+        try:
+            raw = base64.b64decode(value, validate=False)
+            with Image.open(io.BytesIO(raw), formats=["PNG"]) as image:
+                self._left -= image.width * image.height
+                if self._left < 0:
+                    return None
+                pixels = image.copy() if image.mode in KEPT_MODES else image.convert("RGBA")
+        except (binascii.Error, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return None
+        pixels.info = {}  # texts and profiles that came along
+        encoded = io.BytesIO()
+        pixels.save(encoded, "PNG")
+        return base64.b64encode(encoded.getvalue()).decode()

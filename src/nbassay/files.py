@@ -43,15 +43,31 @@ def write_whole(path: Path, content: str | bytes) -> None:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
+def is_graded_class(folder: Path) -> bool:
+    """Whether *folder* is the output of a run."""
+    try:
+        with (folder / MARK).open("rb") as file:
+            return b"nbassay/run/1" in file.read(200)
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
-def owned(out: Path) -> Iterator[None]:
+def owned(out: Path, *, must_be_graded: bool = False) -> Iterator[None]:
     """
     Own an output folder while the block runs.
+
+    Args:
+        must_be_graded: Refuse a folder that nothing was graded into, and leave it as it is.
 
     Raises:
         OutputError: It holds something else than a graded class, another run owns it, or it
             cannot be written.
     """
+    if must_be_graded and not is_graded_class(out):
+        raise OutputError(
+            f"{out}: is no graded class; `nbassay grade PATH -o {out}` makes one of it"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
         strangers = [entry.name for entry in out.iterdir() if not entry.name.startswith(".")]
@@ -60,7 +76,7 @@ def owned(out: Path) -> Iterator[None]:
                 f"{out}: holds other files ({', '.join(sorted(strangers)[:3])}) and is no graded "
                 "class; nothing was written: give another folder with -o"
             )
-        lock = os.open(out / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = os.open(out / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     except OSError as error:
         raise OutputError(f"{out}: cannot be used as output: {error.strerror}") from error
     try:

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from nbassay.network import run_steps
+from nbassay.network import operations, run_steps
 from nbassay.observed import Candidate, Observed, steps_before_first_dense
 from nbassay.pristine import PristineSet
 from nbassay.records import Array, Measurement, ModelFact, Step, Wrong
@@ -64,6 +64,8 @@ def predicted_classes(
 ) -> np.ndarray:
     """The network's answer for every row of *part*: int64 (n,)."""
     assert state.steps is not None
+    cost = operations(state.steps, observed.blobs, rows=part.count, width=part.width)
+    observed.spend(cost)
     answers = []
     for start in range(0, part.count, CHUNK_ROWS):
         x = preparation.apply(part.rows[start : start + CHUNK_ROWS])
@@ -145,6 +147,7 @@ def prepared_range(
     if preparation is None:
         return None
     try:
+        observed.spend(operations(steps, observed.blobs, rows=part.count, width=part.width))
         reached = run_steps(steps, observed.blobs, preparation.apply(part.rows))
     except (ValueError, KeyError):
         return None

@@ -64,6 +64,21 @@ ACTIVATIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 """Keras' activations by canonical name, on arrays of shape (n, units)."""
 
 
+def operations(
+    steps: Sequence[Step], weights: Mapping[str, np.ndarray], *, rows: int, width: int
+) -> int:
+    """Multiplications, roughly, that `run_steps` takes for *rows* rows of *width* values."""
+    total = 0
+    for step in steps:
+        if step.op == "dense":
+            kernel = weights[step.kernel or ""]
+            total += rows * int(kernel.size)
+            width = int(kernel.shape[1])
+        else:
+            total += rows * width
+    return total
+
+
 def run_steps(
     steps: Sequence[Step], weights: Mapping[str, np.ndarray], x: np.ndarray
 ) -> np.ndarray:

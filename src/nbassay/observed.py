@@ -34,6 +34,8 @@ from nbassay.records import (
 )
 
 MOST_CANDIDATES = 40
+MOST_OPERATIONS = 200_000_000_000
+"""Multiplications spent on one run's networks: some ten seconds; the lab's takes 9e8 a state."""
 PROFILE_CHUNK = 10_000
 
 
@@ -70,7 +72,19 @@ class Observed:
         self.blobs = blobs
         self.pristine = pristine
         self._facts: Sequence[Fact] = evidence.facts
+        self._operations_left = MOST_OPERATIONS
         self.states = {fact.state: fact for fact in self._facts if isinstance(fact, ModelFact)}
+
+    def spend(self, operations: int) -> None:
+        """
+        Account for a computation before it is made: evidence must not cost the grader hours.
+
+        Raises:
+            ValueError: The run's networks are too large, or too many, to be measured.
+        """
+        self._operations_left -= operations
+        if self._operations_left < 0:
+            raise ValueError("too large, or too many of them, to be measured here")
 
     # ------------------------------------------------------------ facts by kind
 
@@ -89,7 +103,8 @@ class Observed:
 
     @property
     def environment(self) -> EnvironmentFact | None:
-        return next((fact for fact in self._facts if isinstance(fact, EnvironmentFact)), None)
+        told = [fact for fact in self._facts if isinstance(fact, EnvironmentFact)]
+        return told[-1] if told else None
 
     @property
     def fits(self) -> list[FitFact]:

@@ -18,12 +18,15 @@ from nbassay.files import MARK, write_whole
 from nbassay.pristine import read_pristine
 from nbassay.records import SCHEMA_RESULTS, ControlResult, Results, SubmissionResult, WorkshopId
 from nbassay.reporting.write import write_reports
+from nbassay.running import data_digest
 from nbassay.sandbox import ProbeResult, Sandbox
 from nbassay.scoring import judge_control, score
 from nbassay.store import (
     MOST_ATTEMPTS,
+    SUBMISSION_FILE,
     Intern,
-    members,
+    Mark,
+    read_mark,
     read_results,
     read_submissions,
     write_results,
@@ -61,11 +64,38 @@ def run_class(
         DataError: Lab data are missing or not the pinned ones.
         KeyboardInterrupt: What is done stays done.
     """
-    learners = [item.learner for item in submissions]
+    learners = class_of(options, submissions)
     _write_run_record(options, learners, None)
     class_run = _run(options, tasks_of(options.out, submissions, controls), None)
     _write_run_record(options, learners, class_run)
     return class_run
+
+
+def class_of(options: RunOptions, submissions: Sequence[Submission]) -> list[str]:
+    """
+    Ids of the class: who was graded into the folder before stays, who is new comes in.
+
+    Raises:
+        OutputError: The folder holds a class of another workshop.
+    """
+    learners = {item.learner for item in submissions}
+    if (options.out / MARK).exists():
+        mark = read_mark(options.out)
+        _refuse_other_workshop(options.out, mark, options.workshop)
+        learners |= {
+            learner
+            for learner in mark.learners
+            if (options.out / "learners" / learner / SUBMISSION_FILE).exists()
+        }
+    return sorted(learners)
+
+
+def _refuse_other_workshop(out: Path, mark: Mark, workshop: Workshop) -> None:
+    if mark.workshop != workshop.manifest.title:
+        raise OutputError(
+            f"{out}: holds a class of the workshop {mark.workshop!r}, this is "
+            f"{workshop.manifest.title!r}; give another folder with -o, or the right --workshop"
+        )
 
 
 def grade_class(
@@ -93,7 +123,7 @@ def grade_class(
         if not again:
             break
         class_run = _run(options, again, class_run)
-        _write_run_record(options, [item.learner for item in submissions], class_run)
+        _write_run_record(options, class_of(options, submissions), class_run)
         results = score_class(options.out, workshop=options.workshop)
     return report_class(options.out, workshop=options.workshop)
 
@@ -135,15 +165,15 @@ def score_class(out: Path, *, workshop: Workshop) -> Results:
         OutputError: Nothing was run into *out*.
     """
     intern: Intern = {}
-    present = members(out)
-    controls = list(read_submissions(out / "controls", intern))
+    mark = read_mark(out)
+    _refuse_other_workshop(out, mark, workshop)
+    data = data_digest(workshop)
+    controls = list(read_submissions(out / "controls", intern, data=data))
     learners = [
-        one for one in read_submissions(out / "learners", intern) if one.kept.learner in present
+        one
+        for one in read_submissions(out / "learners", intern, data=data, expected=mark.learners)
+        if one.kept.learner in mark.learners
     ]
-    if not learners:
-        raise OutputError(
-            f"{out}: no submissions were run into it; `nbassay run PATH -o {out}` first"
-        )
     scored = score([*controls, *learners], workshop=workshop, pristine=read_pristine(workshop))
     judged, reference = _judge(workshop, scored[: len(controls)])
     results = Results(
@@ -203,6 +233,7 @@ def _write_run_record(
         "written": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "nbassay": metadata.version("nbassay"),
         "python": platform.python_version(),
+        "workshop": options.workshop.manifest.title,
         "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cores": os.cpu_count(),
         "sandbox": options.sandbox.mode,

@@ -309,6 +309,8 @@ class Evidence(Record, frozen=True, kw_only=True):
     """``sha256:…`` of the submitted file."""
     key: Label
     """Digest of all that the run depended on; equal keys need no second run."""
+    data: Label
+    """Digest of the lab's data and their order, which the positions in the blobs refer to."""
     sandbox: Label
     """Provider that ran it: ``bubblewrap (user)``, ``none``."""
     is_isolated: bool

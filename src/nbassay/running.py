@@ -98,6 +98,7 @@ def run_notebook(
         schema=SCHEMA_EVIDENCE,
         notebook=notebook.digest,
         key=evidence_key(notebook.digest, workshop, sandbox, attempt, is_fast=is_fast),
+        data=data_digest(workshop),
         sandbox=sandbox.mode,
         is_isolated=sandbox.is_isolated,
         attempt=attempt,
@@ -129,9 +130,17 @@ def evidence_key(
         attempt,
         is_fast,
         dataclasses.asdict(workshop.limits),
-        {name: file.sha256 for name, file in workshop.manifest.data.files.items()},
+        data_digest(workshop),
     ]
     return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
+
+
+def data_digest(workshop: Workshop) -> str:
+    """Of the lab's data, their levels and the order of their sets."""
+    part = workshop.manifest.data
+    files = {name: file.sha256 for name, file in part.files.items()}
+    sets = [[name, one.features, one.labels] for name, one in part.sets.items()]
+    return hashlib.sha256(msgspec.json.encode([files, sets, part.levels])).hexdigest()
 
 
 @functools.cache

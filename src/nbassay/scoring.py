@@ -84,6 +84,8 @@ def _not_graded(submission: Scorable, workshop: Workshop) -> SubmissionResult:
     notes = list(kept.notes)
     if kept.unreadable is not None:
         notes.insert(0, kept.unreadable)
+    if submission.trouble is not None:
+        notes.insert(0, submission.trouble)
     for attempt in submission.attempts:
         if attempt.evidence.ending.message:
             notes.insert(0, attempt.evidence.ending.message)
@@ -203,7 +205,10 @@ def _contradictions(case: Case) -> list[str]:
         ]
         if preparation is None or not claimed:
             continue
-        classes = predicted_classes(state, observed, preparation, test)
+        try:
+            classes = predicted_classes(state, observed, preparation, test)
+        except (ValueError, KeyError):
+            continue
         measured = float((classes == test.labels).mean())
         if abs(measured - claimed[0]) > CLAIM_TOLERANCE:
             found.append(

@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -63,6 +63,8 @@ class Scorable:
     kept: Kept
     attempts: tuple[Attempt, ...]
     """First run first; empty when there is no evidence that can be read."""
+    trouble: str | None = None
+    """Why there is none, when that is not the learner's doing."""
 
 
 def evidence_folder(folder: Path, attempt: int) -> Path:
@@ -92,45 +94,78 @@ def has_evidence(folder: Path, attempt: int, key: str) -> bool:
     return evidence.key == key and evidence.ending.reason != "could-not-start"
 
 
-def members(out: Path) -> set[str]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mark:
+    """What ``run.json`` says of the class."""
+
+    workshop: str
+    """Its title."""
+    learners: frozenset[str]
+
+
+def read_mark(out: Path) -> Mark:
     """
-    Who is in the class that was run last; folders of earlier classes are left alone.
+    Read whose class lies in *out*.
 
     Raises:
         OutputError: *out* is no graded class.
     """
     try:
-        return set(msgspec.json.decode((out / MARK).read_bytes())["learners"])
+        record = msgspec.json.decode((out / MARK).read_bytes())
+        return Mark(workshop=record["workshop"], learners=frozenset(record["learners"]))
     except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
         raise OutputError(
-            f"{out / MARK}: cannot be read ({error}); is this a graded class?"
+            f"{out / MARK}: cannot be read ({error}); `nbassay grade PATH -o {out}` makes one"
         ) from error
 
 
-def read_submissions(folder: Path, intern: Intern) -> Iterator[Scorable]:
+def read_submissions(
+    folder: Path, intern: Intern, *, data: str, expected: Collection[str] = ()
+) -> Iterator[Scorable]:
     """
-    Submissions below *folder*, by name.
+    Submissions below *folder*, by name; those *expected* that were not run yet come last.
+
+    Args:
+        data: Digest of the lab's data that evidence must refer to.
+        expected: Learner ids that must be among them.
 
     Raises:
         OutputError: A submission.json cannot be read.
     """
+    seen = set()
     for path in sorted(folder.glob(f"*/{SUBMISSION_FILE}")):
         try:
             kept = msgspec.json.decode(path.read_bytes(), type=Kept)
         except (OSError, msgspec.DecodeError) as error:
             raise OutputError(f"{path}: cannot be read: {error}; run this class again") from error
-        attempts = () if kept.unreadable is not None else tuple(_attempts(path.parent, intern))
-        yield Scorable(kept=kept, attempts=attempts)
+        seen.add(kept.learner)
+        if kept.unreadable is not None:
+            yield Scorable(kept=kept, attempts=())
+        else:
+            yield _with_attempts(path.parent, kept, intern, data)
+    for learner in sorted(set(expected) - seen):
+        missing = Kept(learner=learner, file="", digest="", notes=[], unreadable=None)
+        yield Scorable(kept=missing, attempts=(), trouble="it was not run yet; grade again")
 
 
-def _attempts(folder: Path, intern: Intern) -> Iterator[Attempt]:
+def _with_attempts(folder: Path, kept: Kept, intern: Intern, data: str) -> Scorable:
+    attempts: list[Attempt] = []
+    trouble: str | None = None
     for attempt in range(MOST_ATTEMPTS):
+        lies = evidence_folder(folder, attempt)
+        if attempt and not lies.exists():
+            break
         try:
-            evidence, blobs = read_evidence(evidence_folder(folder, attempt))
-        except EvidenceError:
-            return  # not there, or our failure: then it is not-run, and run again next time
+            evidence, blobs = read_evidence(lies)
+        except EvidenceError as error:
+            trouble = f"{error}; grade again"
+            break
+        if evidence.data != data:
+            trouble = "its evidence refers to other lab data than the workshop has now; grade again"
+            break
         shared = {ref: _interned(array, intern) for ref, array in blobs.items()}
-        yield Attempt(evidence=evidence, blobs=shared)
+        attempts.append(Attempt(evidence=evidence, blobs=shared))
+    return Scorable(kept=kept, attempts=tuple(attempts), trouble=None if attempts else trouble)
 
 
 def _interned(array: np.ndarray, intern: Intern) -> np.ndarray:

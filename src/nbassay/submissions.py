@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import os
 import re
+import stat
 import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from nbassay.errors import SubmissionError
+from nbassay.errors import NotebookError, SubmissionError
+from nbassay.files import is_graded_class
 from nbassay.notebook import MOST_BYTES
 
 MOST_FILES = 100_000
+SHOWN_NAMES = 3
+TOO_LARGE = f"larger than {MOST_BYTES >> 20} MB; clear the outputs and save again"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Submission:
-    """One learner's file."""
+    """One learner's file, read when its turn comes: a class need not fit into memory."""
 
     learner: str
     """Safe and unique: letters, digits, ``-``, ``_`` and ``.`` only; names the report's folder."""
     file: str
     """Where it came from, as the instructor named it; for people, never used as a path."""
-    raw: bytes | None
-    """The file's bytes; None when it could not be read."""
+    read: Callable[[], bytes]
+    """Gives the file's bytes, or raises `NotebookError` with the reason."""
     notes: tuple[str, ...] = ()
     """What an instructor should know before trusting the mark."""
 
@@ -35,16 +41,16 @@ class Submission:
 class _Found:
     owner: str
     file: str
-    raw: bytes | None
-    note: str | None
+    read: Callable[[], bytes]
 
 
 def find_submissions(paths: Iterable[Path]) -> list[Submission]:
     """
-    Read every notebook below *paths*, sorted by learner.
+    Find every notebook below *paths*, sorted by learner.
 
     A notebook directly in a given folder belongs to the learner named by its stem; one deeper
-    down to the learner named by the first folder below the given one.
+    down to the learner named by the first folder below the given one. Graded classes below are
+    left out.
 
     Raises:
         SubmissionError: A path does not exist, or there is no notebook at all.
@@ -56,8 +62,8 @@ def find_submissions(paths: Iterable[Path]) -> list[Submission]:
             found += _in_folder(path)
         elif path.suffix.lower() == ".zip" and path.is_file():
             found += _in_archive(path)
-        elif path.is_file():
-            found.append(_read(path.stem, path, path.name))
+        elif path.exists() or path.is_symlink():
+            found.append(_Found(path.stem, str(path), functools.partial(_read_file, path)))
         else:
             raise SubmissionError(
                 f"{path}: no such file or folder; expected a notebook, a folder or a zip"
@@ -70,58 +76,95 @@ def find_submissions(paths: Iterable[Path]) -> list[Submission]:
     return _name(found)
 
 
-def _in_folder(folder: Path) -> Iterator[_Found]:
-    notebooks = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() == ".ipynb"
-        and not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
-    )
-    for path in notebooks[:MOST_FILES]:
-        relative = path.relative_to(folder)
-        owner = path.stem if len(relative.parts) == 1 else relative.parts[0]
-        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-            yield _Found(
-                owner, str(relative), None, "a link that leaves the class's folder; not followed"
-            )
-        elif path.is_dir():
-            yield _Found(owner, str(relative), None, "a folder named like a notebook")
-        else:
-            yield _read(owner, path, str(relative))
+def _in_folder(folder: Path) -> list[_Found]:
+    found = [
+        _Found(
+            path.stem if path.parent == folder else path.relative_to(folder).parts[0],
+            str(path.relative_to(folder)),
+            functools.partial(_read_file, path, inside=folder),
+        )
+        for path in _notebooks(folder)
+    ]
+    owners = {item.owner for item in found}
+    if found and all(os.sep in item.file for item in found):  # one folder a learner
+        found += [
+            _Found(path.name, path.name, functools.partial(_miss_notebook, path))
+            for path in sorted(folder.iterdir())
+            if path.is_dir()
+            and not _is_hidden(path.name)
+            and path.name not in owners
+            and not is_graded_class(path)
+        ]
+    return found
 
 
-def _read(owner: str, path: Path, label: str) -> _Found:
+def _notebooks(folder: Path) -> Iterator[Path]:
+    count = 0
+    for top, folders, files in os.walk(folder):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not _is_hidden(name) and not is_graded_class(Path(top, name))
+        )
+        named = [name for name in (*files, *folders) if name.lower().endswith(".ipynb")]
+        for name in sorted(named):
+            if not _is_hidden(name) and count < MOST_FILES:
+                count += 1
+                yield Path(top, name)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "__MACOSX"))
+
+
+def _read_file(path: Path, inside: Path | None = None) -> bytes:
     try:
-        if path.stat().st_size > MOST_BYTES:
-            return _Found(owner, label, None, f"larger than {MOST_BYTES >> 20} MB")
-        return _Found(owner, label, path.read_bytes(), None)
+        is_link = inside is not None and path.is_symlink()
+        if is_link and not path.resolve(strict=True).is_relative_to((inside or path).resolve()):
+            raise NotebookError("a link that leaves the class's folder; not followed")
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise NotebookError("a folder named like a notebook")
+        if not stat.S_ISREG(status.st_mode):
+            raise NotebookError("not a file but a pipe or a device; not read")
+        if status.st_size > MOST_BYTES:
+            raise NotebookError(TOO_LARGE)
+        return path.read_bytes()
+    except RuntimeError:  # Python 3.12 and earlier tell a circle of links like this
+        raise NotebookError("the file cannot be read: a link that leads to itself") from None
     except OSError as error:
-        return _Found(owner, label, None, f"the file cannot be read: {error.strerror}")
+        raise NotebookError(f"the file cannot be read: {error.strerror}") from error
+
+
+def _miss_notebook(folder: Path) -> bytes:
+    names = sorted(path.name for path in folder.iterdir())
+    told = ", ".join(names[:SHOWN_NAMES]) + (", …" if len(names) > SHOWN_NAMES else "")
+    raise NotebookError(f"no notebook (*.ipynb) in this folder (found: {told or 'nothing'})")
 
 
 def _in_archive(path: Path) -> Iterator[_Found]:
     try:
         with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist()[:MOST_FILES]:
-                inner = PurePosixPath(entry.filename)
-                if (
-                    entry.is_dir()
-                    or inner.suffix.lower() != ".ipynb"
-                    or any(part.startswith((".", "__MACOSX")) for part in inner.parts)
-                ):
-                    continue
-                owner = inner.stem if len(inner.parts) == 1 else inner.parts[0]
-                label = f"{path.name}/{entry.filename}"
-                if entry.file_size > MOST_BYTES:
-                    yield _Found(owner, label, None, f"larger than {MOST_BYTES >> 20} MB")
-                    continue
-                try:
-                    with archive.open(entry) as file:
-                        yield _Found(owner, label, file.read(MOST_BYTES + 1), None)
-                except (OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError) as error:
-                    yield _Found(owner, label, None, f"cannot be unpacked: {error}")
+            entries = archive.infolist()[:MOST_FILES]
     except (OSError, zipfile.BadZipFile) as error:
         raise SubmissionError(f"{path}: not a zip archive that can be read: {error}") from error
+    for entry in entries:
+        inner = PurePosixPath(entry.filename)
+        is_notebook = not entry.is_dir() and inner.suffix.lower() == ".ipynb"
+        if is_notebook and not any(_is_hidden(part) for part in inner.parts if part != ".."):
+            owner = inner.stem if len(inner.parts) == 1 else inner.parts[0]
+            label = f"{path.name}/{entry.filename}"
+            yield _Found(owner, label, functools.partial(_read_member, path, entry))
+
+
+def _read_member(path: Path, entry: zipfile.ZipInfo) -> bytes:
+    if entry.file_size > MOST_BYTES:
+        raise NotebookError(TOO_LARGE)
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(entry) as file:
+            return file.read(MOST_BYTES + 1)
+    except (OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        raise NotebookError(f"cannot be unpacked: {error}") from error
 
 
 def _name(found: list[_Found]) -> list[Submission]:
@@ -129,23 +172,24 @@ def _name(found: list[_Found]) -> list[Submission]:
     by_owner = Counter(item.owner for item in found)
     named: dict[str, Submission] = {}
     for item in sorted(found, key=lambda item: (item.owner, item.file)):
-        notes = [item.note] if item.note else []
+        notes = []
         wanted = item.owner
         if by_owner[item.owner] > 1:
-            wanted = f"{item.owner}--{PurePosixPath(item.file).stem}"
+            stem = PurePosixPath(item.file).stem
+            wanted = f"{item.owner}--{stem}" if stem != item.owner else item.owner
             others = [
                 other.file for other in found if other.owner == item.owner and other is not item
             ]
             notes.append(
-                f"{item.owner} handed in {by_owner[item.owner]} notebooks; each is graded "
+                f"{item.owner} handed in {by_owner[item.owner]} notebooks; each is graded alone "
                 f"(also: {', '.join(sorted(others)[:5])})"
             )
         slug = slug_of(wanted)
-        if slug in named:
-            slug = (
-                f"{slug[:60]}-{hashlib.sha256(item.file.encode(errors='replace')).hexdigest()[:8]}"
-            )
-        named[slug] = Submission(learner=slug, file=item.file, raw=item.raw, notes=tuple(notes))
+        turn = 2
+        while slug.lower() in {taken.lower() for taken in named}:
+            slug = f"{slug_of(wanted)[:80]}-{turn}"
+            turn += 1
+        named[slug] = Submission(learner=slug, file=item.file, read=item.read, notes=tuple(notes))
     return [named[slug] for slug in sorted(named)]
 
 
@@ -154,6 +198,13 @@ def slug_of(name: str) -> str:
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:80].rstrip("-._")
     reserved = {"con", "prn", "aux", "nul"}
-    if not slug or slug.lower() in reserved or len(re.sub(r"[^A-Za-z0-9]", "", slug)) < 1:
-        return f"learner-{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:8]}"
+    lost = len(re.findall(r"\w", name)) - len(re.findall(r"\w", plain))
+    if not slug or slug.lower() in reserved or not re.search(r"[A-Za-z0-9]", slug):
+        return f"learner-{_short_digest(name)}"
+    if lost > 0 and lost * 2 >= len(re.findall(r"\w", name)):  # mostly letters that ASCII lacks
+        return f"{slug}-{_short_digest(name)}"
     return slug
+
+
+def _short_digest(name: str) -> str:
+    return hashlib.sha256(name.encode(errors="replace")).hexdigest()[:8]

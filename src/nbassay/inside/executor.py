@@ -28,12 +28,13 @@ from nbclient.exceptions import DeadKernelError
 
 from nbassay.inside.channel import CELL, FACT, frame
 from nbassay.inside.kernel import ProbeSettings
-from nbassay.records import CellFact
+from nbassay.records import CellFact, RemarkFact
 
 PR_SET_DUMPABLE = 4
 ANSWER_S = 15.0
 """Seconds a kernel gets to answer after an interrupt, before it is given up."""
 RELAY_BYTES = 1 << 20
+MOST_FRAME_BYTES = 32 << 20
 MOST_WARNINGS = 20
 
 
@@ -114,9 +115,14 @@ class Relay:
             done = 0
             while len(self._waiting) - done >= 12:
                 length = int.from_bytes(self._waiting[done + 4 : done + 12], "big")
-                if length > 64 << 20:
-                    self._waiting = b""  # the kernel wrote nonsense; what follows cannot be framed
-                    done = 0
+                if length > MOST_FRAME_BYTES:  # nonsense; what follows cannot be framed
+                    remark = RemarkFact(
+                        cell=0,
+                        topic="cut",
+                        text="The kernel's facts ended in something else; later ones are missing.",
+                    )
+                    self.send(FACT, msgspec.json.encode(remark))
+                    self._waiting, done = b"", 0
                     os.lseek(self._source, 0, os.SEEK_END)
                     break
                 if len(self._waiting) - done < 12 + length:

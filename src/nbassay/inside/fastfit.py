@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,6 +18,9 @@ from nbassay.inside.arrays import as_array_like
 
 STEPS = 50
 """Batches a call; more gains nothing, and more than an epoch has blanks the progress bar."""
+
+KEPT = "_nbassay_many_steps"
+"""Attribute of a network that keeps its compiled steps; set past Keras' own bookkeeping."""
 
 EPOCH_LEVEL = {
     "CSVLogger",
@@ -35,12 +37,9 @@ EPOCH_LEVEL = {
 class FastFit:
     """Swaps a network's compiled steps while it is fitted, and puts the learner's own back."""
 
-    def __init__(self) -> None:
-        self._made: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.WeakKeyDictionary()
-
     def forget(self, model: Any) -> None:
         """Drop what was compiled for *model*: it was compiled anew."""
-        self._made.pop(model, None)
+        vars(model).pop(KEPT, None)
 
     @contextlib.contextmanager
     def many_steps(self, model: Any, given: Mapping[str, Any]) -> Iterator[bool]:
@@ -58,12 +57,13 @@ class FastFit:
             yield False
             return
         own = model.train_function, model.test_function
-        model.train_function, model.test_function = self._made.get(model, (None, None))
+        # Kept with the network itself, which they hold: elsewhere they would keep it alive.
+        model.train_function, model.test_function = vars(model).get(KEPT, (None, None))
         model.steps_per_execution = STEPS
         try:
             yield True
         finally:
-            self._made[model] = model.train_function, model.test_function
+            vars(model)[KEPT] = model.train_function, model.test_function
             model.train_function, model.test_function = own
             model.steps_per_execution = 1
 

@@ -85,6 +85,8 @@ class Probe:
         np.random.seed(self._settings.seed)
         self._listener.install(self._settings.seed, self._settings.attempt, self._settings.loaders)
         self._shell.kernel.raw_input = self._type
+        with self._listener.guard("environment"):
+            self._tell_environment()  # again at the end, with what it took, if the end comes
         self._shell.events.register("pre_run_cell", self._before)
         self._shell.events.register("post_run_cell", self._after)
 
