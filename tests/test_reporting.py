@@ -740,6 +740,9 @@ def test_terminal_is_not_moved():
         ("MemoryError", "", "more memory"),
         ("ResourceExhaustedError", "OOM when allocating tensor", "more memory"),
         ("KeyboardInterrupt", "", "took too long"),
+        ("KernelDied", "the kernel ended while this cell ran",
+         "The whole Python process ended while this cell ran: exit(), a crash inside a library, "
+         "or too little memory."),
         ("AttributeError", "'Sequential' object has no attribute 'predict_classes'",
          "asked a Sequential for predict_classes"),
         ("AttributeError", "'NoneType' object has no attribute 'shape'", "was None"),

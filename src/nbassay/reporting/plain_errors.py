@@ -139,6 +139,10 @@ _MEMORY = (
     "The notebook needed more memory than it may use. Keep one copy of the data rather than many, "
     "and use float32 instead of float64."
 )
+_PYTHON_ENDED = (
+    "The whole Python process ended while this cell ran: exit(), a crash inside a library, or too "
+    "little memory. Nothing after it could run."
+)
 _INTERRUPTED = (
     "The cell was interrupted before it was done, most likely because it took too long. Look for a "
     "loop that never ends, or for input() waiting for an answer."
@@ -234,9 +238,8 @@ _BY_NAME: dict[str, Callable[[str], str]] = {
     "KeyboardInterrupt": _said(_INTERRUPTED),
     "TimeoutError": _said(_INTERRUPTED),
     "CellTimeoutError": _said(_INTERRUPTED),
-    "DeadKernelError": _said(
-        "Python itself ended while the cell ran. Most often it needed more memory than it may use."
-    ),
+    "KernelDied": _said(_PYTHON_ENDED),
+    "DeadKernelError": _said(_PYTHON_ENDED),
     "SystemExit": _said(
         "The cell ended Python with exit() or quit(). Remove that line: what follows never ran."
     ),
