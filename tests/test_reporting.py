@@ -795,6 +795,46 @@ def test_numbers_in_words():
     assert visible("x" * 50, limit=10) == "x" * 10 + " … (cut)"
 
 
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (number(61.25, decimals=1), "61.3"),
+        (number(0.125), "0.13"),
+        (number(2.675), "2.68"),
+        (number(-0.125), "-0.13"),
+        (number(-0.004), "0"),
+        (number(1e300), "1" + "0" * 300),
+        (number(float("nan")), "nan"),
+        (percent(0.625, decimals=0), "63\u00a0%"),
+        (percent(0.00125), "0.13\u00a0%"),
+        (percent(0.96405), "96.41\u00a0%"),
+        (percent(1.0), "100.00\u00a0%"),
+        (percent(float("inf")), "inf\u00a0%"),
+    ],
+)
+def test_halves_go_up(shown, expected):
+    """
+    A half is rounded up, as a teacher does it, and by the digits that are written.
+    """
+    assert shown == expected
+
+
+def test_halves_go_up_on_the_class_page():
+    """
+    A mean of 61.25 and five of eight are told as 61.3 and 63 %.
+    """
+    people = [samples.with_learner(samples.good(), learner=f"p{i}", score=s)
+              for i, s in enumerate([100.0, 100.0, 70.0, 85.0, 75.0, 60.0, 0.0, 0.0])]  # fmt: skip
+    for i in range(5, 8):
+        people[i] = samples.with_learner(
+            people[i], checks=samples.checks({"prep.scaling": ("failed", "0 to 255")})
+        )
+    page = Page(klass(samples.results(people)))
+
+    assert "mean mark61.3" in page.text_of("dl", "key-figures")[0]
+    assert page.text_of("span", "rate-value")[0] == "63 %"
+
+
 # ---------------------------------------------------------------- drawings and pictures
 
 

@@ -204,7 +204,8 @@ def _check_rate(
 ) -> CheckRate:
     share = counts["passed"] / asked
     # 99.6 % is not "100 %": only a check that everybody passed may say so.
-    whole = 100 if share == 1 else min(99, round(100 * share))
+    # Whole numbers, so that a half is a half and goes up.
+    whole = 100 if share == 1 else min(99, (200 * counts["passed"] + asked) // (2 * asked))
     return CheckRate(
         id=one_line(check.id, limit=120),
         step=step_name(check.step, step_titles),

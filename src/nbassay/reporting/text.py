@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from decimal import ROUND_HALF_UP, Context, Decimal
 
 NO_BREAK_SPACE = "\u00a0"
 
@@ -63,7 +64,7 @@ def number(value: float, *, decimals: int = 2) -> str:
     """A number with at most *decimals* places and no needless zeros: ``97``, ``2.5``."""
     if not math.isfinite(value):
         return str(value)
-    text = f"{value:.{decimals}f}"
+    text = _rounded(_decimal(value), decimals)
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
@@ -71,7 +72,23 @@ def number(value: float, *, decimals: int = 2) -> str:
 
 def percent(fraction: float, *, decimals: int = 2) -> str:
     """A fraction as a percentage with fixed places: 0.9641 is ``96.41 %``."""
-    return f"{100 * fraction:.{decimals}f}{NO_BREAK_SPACE}%"
+    if not math.isfinite(fraction):
+        return f"{fraction}{NO_BREAK_SPACE}%"
+    return f"{_rounded(_decimal(fraction) * 100, decimals)}{NO_BREAK_SPACE}%"
+
+
+# No float is so large that its digits and two places need more.
+_PRECISE = Context(prec=400, rounding=ROUND_HALF_UP)
+
+
+def _decimal(value: float) -> Decimal:
+    """The number as it is written, not the binary fraction that is nearest to it."""
+    return Decimal(repr(float(value)))
+
+
+def _rounded(value: Decimal, decimals: int) -> str:
+    """Halves go up, as everybody learned at school: 61.25 is 61.3."""
+    return f"{value.quantize(Decimal(1).scaleb(-decimals), context=_PRECISE):f}"
 
 
 def plural(count: float, one: str, many: str | None = None) -> str:
