@@ -693,6 +693,20 @@ def test_check_summary():
         assert phrase in told.replace("\u00a0", " ")
 
 
+def test_report_path_can_be_copied(monkeypatch):
+    """
+    The report's path is one line as it is, blanks and all, in a window of 40 columns.
+    """
+    monkeypatch.setenv("COLUMNS", "40")
+    path = "/home/somebody/lab 3/a  folder-with-a-long-name/out/learners/edsger-dijkstra/report.html"
+    file = io.StringIO()
+
+    print_check(samples.stopped(), report=Path(path), console=Console(file=file))
+
+    assert file.getvalue().splitlines()[-1] == f"Report: {path}"
+    assert all(len(line) <= 40 for line in file.getvalue().splitlines()[:-1])
+
+
 def test_class_summary():
     """
     An instructor sees every learner with mark and status, and the controls, first if wrong.

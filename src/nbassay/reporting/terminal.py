@@ -18,7 +18,7 @@ from rich.text import Text
 from nbassay.diff import Comparison
 from nbassay.records import CheckResult, ControlResult, Results, SubmissionResult
 from nbassay.reporting.plain_errors import plain_stop
-from nbassay.reporting.text import number, one_line, percent, plural
+from nbassay.reporting.text import number, one_line, percent, plural, visible
 from nbassay.reporting.wording import (
     NONE,
     OUTCOME_WORDS,
@@ -42,14 +42,8 @@ _STATUS_STYLES = {
 }
 
 
-def check_summary(result: SubmissionResult, *, report: Path | None) -> RenderableType:
-    """
-    What ``nbassay check`` prints: the mark, what failed and why, where it stopped.
-
-    Args:
-        result: The learner's sheet.
-        report: Where the full report lies; None when none was written.
-    """
+def check_summary(result: SubmissionResult) -> RenderableType:
+    """What ``nbassay check`` prints: the mark, what failed and why, where it stopped."""
     parts: list[RenderableType] = [_headline(result)]
     if result.status != "graded":
         parts += [Text(f"  {one_line(note)}") for note in result.notes]
@@ -58,8 +52,6 @@ def check_summary(result: SubmissionResult, *, report: Path | None) -> Renderabl
     parts += [_failed(check) for check in result.checks if check.outcome in ("failed", "broken")]
     parts += _not_reached(result)
     parts += _stops(result)
-    if report is not None:
-        parts.append(Text(f"Report: {one_line(str(report), limit=4000)}", style="bold"))
     return Group(*parts)
 
 
@@ -93,8 +85,19 @@ def class_summary(results: Results) -> RenderableType:
 
 
 def print_check(result: SubmissionResult, *, report: Path | None, console: Console) -> None:
-    """Print `check_summary`; no highlighting of ours is added to learners' words."""
-    console.print(check_summary(result, report=report), highlight=False)
+    """
+    Print `check_summary`; no highlighting of ours is added to learners' words.
+
+    Args:
+        result: The learner's sheet.
+        report: Where the full report lies; None when none was written.
+        console: Where to print.
+    """
+    console.print(check_summary(result), highlight=False)
+    if report is not None:
+        # Neither folded nor trimmed, however narrow the window: a path is there to be copied.
+        path = visible(str(report)).translate({ord("\n"): "⟨U+000A⟩", ord("\t"): "⟨U+0009⟩"})
+        console.print(Text(f"Report: {path}", style="bold"), highlight=False, soft_wrap=True)
 
 
 def print_class(results: Results, *, console: Console) -> None:
