@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
@@ -30,6 +31,10 @@ from nbassay.reporting.wording import (
     first_lost,
     step_name,
 )
+
+
+_OF_ONE_RUN = {"seed", "threads", "training", "attempt", "seconds", "peak memory"}
+"""What an environment tells of one run only, and not of the class."""
 
 
 def class_page(
@@ -69,7 +74,11 @@ def class_page(
         checks=_check_rates(results, step_titles),
         misconceptions=_misconceptions(submissions),
         controls=tuple(_control(control) for control in results.controls),
-        environment=environment_pairs(results.reference.details if results.reference else None),
+        environment=tuple(
+            pair
+            for pair in environment_pairs(results.reference.details if results.reference else None)
+            if pair.label.casefold() not in _OF_ONE_RUN
+        ),
         digest=one_line(results.workshop.digest, limit=200),
     )
     sections = (
@@ -154,8 +163,10 @@ def _row(one: SubmissionResult) -> LearnerRow:
     learner = one_line(one.learner, limit=200)
     lost = first_lost(one.checks)
     first = one_line(lost.id, limit=120) if lost else ""
+    file = one_line(one.file, limit=300)
     return LearnerRow(
         learner=learner,
+        file=file,
         href=report_href(one.learner),
         status=STATUS_WORDS[one.status],
         status_style=one.status,
@@ -166,7 +177,8 @@ def _row(one: SubmissionResult) -> LearnerRow:
         test=None if one.test_accuracy is None else percent(one.test_accuracy),
         test_order=_order(one.test_accuracy),
         first_lost=first,
-        search=f"{learner} {one_line(one.file, limit=300)} {first}".casefold(),
+        # As the page's script folds what is typed: not casefold, which turns ß into ss.
+        search=unicodedata.normalize("NFC", f"{learner} {file} {first}".lower()),
     )
 
 

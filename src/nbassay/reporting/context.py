@@ -271,6 +271,8 @@ class LearnerRow:
 
     learner: str
     """Whose."""
+    file: str
+    """Name of the submitted file."""
     href: str
     """Its report, relative to the class page."""
     status: str
@@ -292,7 +294,7 @@ class LearnerRow:
     first_lost: str
     """Id of the first check that cost points; empty when none did."""
     search: str
-    """What the filter looks in, case folded."""
+    """What the filter looks in, lower case."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -386,6 +388,6 @@ class ClassPage:
     controls: tuple[ControlLine, ...]
     """In the order they were given."""
     environment: tuple[Pair, ...]
-    """Versions and sandbox, as the reference saw them."""
+    """Versions and sandbox of the reference's run; nothing that differs from run to run."""
     digest: str
     """Of the workshop."""

@@ -37,7 +37,7 @@
   }
 
   function filter() {
-    const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = text.value.toLowerCase().normalize("NFC").split(/\s+/).filter(Boolean);
     let shown = 0;
     for (const row of rows) {
       const fits =
@@ -58,6 +58,7 @@
     });
     head.append(button);
   });
+  table.classList.add("sortable");
   sortBy(0, 1);
   text.addEventListener("input", filter);
   status.addEventListener("change", filter);
