@@ -17,6 +17,8 @@ class Prepared:
     """One set in the form in which it reached the network, or was last seen without one."""
 
     name: str
+    part: str
+    """Name of the set in the manifest."""
     sighting: Sighting
     low: float
     """Smallest value that reaches the first Dense layer, in its units."""
@@ -55,8 +57,27 @@ def compiled_network(network: Candidate, observed: Observed) -> Candidate:
 def training(compiled_network: Candidate, observed: Observed) -> Candidate:
     """The same, trained here."""
     if not any(fit.epochs_run for fit in compiled_network.fits):
-        not_reached(f"no network was trained here: {observed.why_missing()}")
+        not_reached(f"no network was trained here: {why_untrained(compiled_network, observed)}")
     return compiled_network
+
+
+def why_untrained(network: Candidate, observed: Observed) -> str:
+    """Why no epoch was finished, as far as what was given to fit or done to the weights tells."""
+    for fit in observed.fits:
+        x, y = fit.data.x, fit.data.y
+        if fit.model != network.state.model or x is None or y is None:
+            continue
+        if x.shape[0] != y.shape[0]:
+            return f"fit was given {x.shape[0]:,} images and {y.shape[0]:,} labels"
+    topics = {remark.topic for remark in observed.remarks}
+    if "hand-training" in topics:
+        return "a loop of the notebook's own changed its weights"
+    if "weights-loaded" in topics:
+        return "its weights were put there instead"
+    was_seen_whole = not observed.evidence.refused
+    if was_seen_whole and not observed.fits and all(cell.status == "ok" for cell in observed.cells):
+        return "fit was never called"
+    return observed.why_missing()
 
 
 def sightings_for(
@@ -117,6 +138,7 @@ def prepared(candidate: Candidate | None, observed: Observed) -> list[Prepared]:
         found.append(
             Prepared(
                 name=f"{part.name} images",
+                part=part.name,
                 sighting=sighting,
                 low=reached[0],
                 high=reached[1],

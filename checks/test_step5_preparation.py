@@ -63,9 +63,23 @@ def test_test_images_are_rows(observed: Observed, candidate: Candidate | None, s
     see_rows(observed.pristine["test"], observed, candidate, saw)
 
 
+def scaled_later(images: Prepared, observed: Observed) -> Sighting | None:
+    """The same set from 0.0 to 1.0, seen only after the network had got it."""
+    part = observed.pristine[images.part]
+    for sighting in observed.sightings():
+        if (
+            sighting.order > images.sighting.order
+            and sighting.where == "namespace"
+            and (sighting.array.low, sighting.array.high) == (0.0, 1.0)
+            and observed.covers(sighting.array, part)
+        ):
+            return sighting
+    return None
+
+
 @check("prep.scaling", step=5, hint="Convert to a float type, then divide by 255 once, both sets.")
 def test_pixels_are_scaled(
-    prepared: list[Prepared], tolerances: Mapping[str, Tolerance], saw: Saw
+    prepared: list[Prepared], observed: Observed, tolerances: Mapping[str, Tolerance], saw: Saw
 ) -> None:
     """Pixel values of both sets are floats from 0.0 to 1.0."""
     within = pytest.approx
@@ -73,6 +87,9 @@ def test_pixels_are_scaled(
     for images in prepared:
         saw(images.told)
         saw.number(f"{images.name}, range of values", f"{images.low:g} to {images.high:g}")
+        later = scaled_later(images, observed)
+        if images.high != within(1.0, abs=tolerance) and later is not None:
+            saw(f"the {images.name} were scaled only afterwards, in cell {later.cell + 1}")
     for images in prepared:
         assert images.is_float, (
             f"the {images.name} are whole numbers ({images.sighting.array.dtype})"

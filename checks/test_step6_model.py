@@ -13,6 +13,8 @@ from nbassay.records import ModelFact
 UNITS = [16, 16, 10]
 INPUTS = 784
 EPOCHS = 10
+LARGE_BATCH = 1000
+"""Images; with more, ten epochs are too few corrections to get there."""
 ACCURACIES = {"accuracy", "sparse_categorical_accuracy", "categorical_accuracy"}
 LOSS_OF = {
     "integer": "sparse_categorical_crossentropy",
@@ -105,7 +107,9 @@ def test_network_is_compiled_right(
     compiled = compiled_network.state.compiled
     assert compiled is not None
     metrics = ", ".join(compiled.metrics) or "none"
-    saw(f"optimizer {compiled.optimizer}, loss {compiled.loss}, metrics {metrics}")
+    rate = compiled.learning_rate
+    at = f", learning rate {rate:g}" if isinstance(rate, float) else ""
+    saw(f"optimizer {compiled.optimizer}{at}, loss {compiled.loss}, metrics {metrics}")
     saw.number("optimizer and loss", f"{compiled.optimizer}, {compiled.loss}")
     assert compiled.optimizer == "Adam"
     own = [fit for fit in observed.fits if fit.model == compiled_network.state.model]
@@ -131,6 +135,7 @@ def test_trained_on_the_training_set(training: Candidate, observed: Observed, sa
     """Fitted on all 60,000 training images with their own labels, and on no test image."""
     train, test = observed.pristine["train"], observed.pristine["test"]
     seen = np.zeros(0, np.int64)
+    moved = False
     unknown = wrong = 0
     for fit in training.fits:
         if fit.epochs_run == 0:
@@ -143,6 +148,8 @@ def test_trained_on_the_training_set(training: Candidate, observed: Observed, sa
         unknown += int((positions == UNKNOWN).sum())
         agree = observed.labels_agree(fit.data.x, fit.data.y)
         wrong += len(positions) if agree is None else int((~agree).sum())
+        given = observed.label_values(fit.data.y)
+        moved |= given is not None and np.array_equal(given, train.labels)
     ours = int(((seen >= train.first) & (seen < train.first + train.count)).sum())
     theirs = int(((seen >= test.first) & (seen < test.first + test.count)).sum())
     saw(f"{ours:,} of {train.count:,} training images, {theirs:,} test images")
@@ -152,7 +159,8 @@ def test_trained_on_the_training_set(training: Candidate, observed: Observed, sa
     if unknown:
         saw(f"{unknown:,} rows that are not the lab's images")
     if wrong:
-        saw(f"{wrong:,} images with a label that is not theirs")
+        which = "; the labels stand as in the file, the images do not" if moved else ""
+        saw(f"{wrong:,} images with a label that is not theirs{which}")
     assert (ours, theirs, unknown, wrong) == (train.count, 0, 0, 0)
 
 
@@ -165,4 +173,9 @@ def test_trained_for_ten_epochs(training: Candidate, saw: Saw) -> None:
     told = " + ".join(str(epochs) for epochs in runs[:12])
     saw(told + (f" = {sum(runs)}" if len(runs) > 1 else ""))
     saw.number("epochs", str(sum(runs)))
+    for fit in training.fits[-1:]:
+        if 0 < fit.epochs_run < fit.epochs_asked:
+            saw(f"stopped early, {fit.epochs_asked} were asked for")
+        if fit.batch_size is not None and fit.batch_size > LARGE_BATCH:
+            saw(f"{fit.batch_size:,} images in a batch")
     assert sum(runs) == EPOCHS

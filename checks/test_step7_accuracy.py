@@ -28,10 +28,9 @@ def see_accuracy(
         not_reached(f"not measured: {measurement.why_not if measurement else 'no network'}")
     assert accuracy is not None
     saw(
-        f"{accuracy:.2%} of the {name} images, measured; at least {bound.value:.2%} is asked "
-        f"(the lab's “about {bound.nominal:.0%}”, as {bound.runs} right solutions scatter)"
+        f"{accuracy * 100:.2f} % of the {name} images, measured; at least {bound.value * 100:.2f} % is asked "
+        f"(the lab's “about {bound.nominal * 100:.0f} %”, as {bound.runs} right solutions scatter)"
     )
-    saw.number(f"accuracy on the {name} images", f"{accuracy:.2%}")
 
 
 @check(
@@ -80,9 +79,31 @@ def test_test_accuracy_is_reached(
     assert accuracy >= bounds["accuracy.test"].value
 
 
-def too_late(observed: Observed, candidate: Candidate) -> str:
-    """What to add when the network was trained on, so that later answers are of another one."""
-    return " before it was trained further" if observed.was_fitted_again(candidate) else ""
+def asked_otherwise(
+    kind: type[EvaluateFact | PredictFact], observed: Observed, candidate: Candidate
+) -> str:
+    """When or of which network it was asked instead; else, why it was not."""
+    if observed.was_fitted_again(candidate):
+        return " before it was trained further"
+    own = candidate.state.model
+    fitted = {fit.model for fit in observed.fits if fit.epochs_run}
+    for order, fact in enumerate(observed.evidence.facts):
+        if not isinstance(fact, kind):
+            continue
+        if fact.model == own and order < candidate.order:
+            return ", only before it was trained"
+        if fact.model not in fitted and own in fitted:
+            return ", only another one that was never trained"
+    return f": {observed.why_missing()}"
+
+
+def name_of(position: int, observed: Observed) -> str:
+    """``test image 98``; empty for a row that is no image of the lab."""
+    for name, words in (("train", "training image"), ("test", "test image")):
+        part = observed.pristine[name]
+        if part.first <= position < part.first + part.count:
+            return f"{words} {position - part.first}"
+    return ""
 
 
 @check(
@@ -94,6 +115,7 @@ def test_example_was_predicted(compiled_network: Candidate, observed: Observed, 
     """The network was asked for the class of test image 99."""
     wanted = observed.pristine["test"].first + EXAMPLE
     asked = 0
+    told = ""
     for _order, fact in observed.questions(compiled_network):
         if not isinstance(fact, PredictFact):
             continue
@@ -102,15 +124,18 @@ def test_example_was_predicted(compiled_network: Candidate, observed: Observed, 
             asked += 1
             continue
         asked += len(positions)
+        told = name_of(int(positions[0]), observed) if asked == 1 else ""
         found = np.flatnonzero(positions == wanted)
         if len(found):
             saw(f"asked in cell {fact.cell + 1}" + (" among others" if len(positions) > 1 else ""))
             return
     if not asked:
         not_reached(
-            f"the trained network was not asked for any image{too_late(observed, compiled_network)}"
+            "the trained network was not asked for any image"
+            + asked_otherwise(PredictFact, observed, compiled_network)
         )
-    pytest.fail(f"asked for {asked:,} images, not for test image {EXAMPLE}", pytrace=False)
+    images = told or f"{asked:,} images"
+    pytest.fail(f"asked for {images}, not for test image {EXAMPLE}", pytrace=False)
 
 
 @check(
@@ -131,7 +156,8 @@ def test_network_was_evaluated(compiled_network: Candidate, observed: Observed, 
             others.append(fact.data.x.shape[0])
     if not others:
         not_reached(
-            f"the trained network was never evaluated{too_late(observed, compiled_network)}"
+            "the trained network was never evaluated"
+            + asked_otherwise(EvaluateFact, observed, compiled_network)
         )
     pytest.fail(
         f"evaluated on {others[-1]:,} images that are not the 10,000 test images", pytrace=False

@@ -269,6 +269,9 @@ SHEETS: dict[str, tuple[dict[str, str], list[str]]] = {
 
 
 OWN: dict[str, dict[str, str]] = {
+    "batch-of-60000": {
+        "train.epochs": "10; 60,000 images in a batch",
+    },
     "binary-cross-entropy": {
         "model.compiled": "optimizer Adam, loss binary_crossentropy, metrics accuracy",
     },
@@ -295,6 +298,9 @@ OWN: dict[str, dict[str, str]] = {
     "empty": {
         "data.train_images": "the train images were never in memory: no cell holds code",
     },
+    "evaluated-before-training": {
+        "evaluate.test": "the trained network was never evaluated, only before it was trained",
+    },
     "evaluated-on-100-images": {
         "evaluate.test": "evaluated on 100 images that are not the 10,000 test images",
     },
@@ -313,6 +319,14 @@ OWN: dict[str, dict[str, str]] = {
     "first-layer-784": {
         "model.layers": "784-784-16-16-10",
     },
+    "images-shuffled": {
+        "train.data": "60,000 of 60,000 training images, 0 test images; 53,926 images with a "
+        "label that is not theirs; the labels stand as in the file, the images "
+        "do not",
+    },
+    "labels-of-the-test-set": {
+        "train.data": "no network was trained here: fit was given 60,000 images and 10,000 labels",
+    },
     "labels-one-higher": {
         "train.data": "60,000 of 60,000 training images, 0 test images; 60,000 images with a "
         "label that is not theirs",
@@ -330,6 +344,14 @@ OWN: dict[str, dict[str, str]] = {
     },
     "layer-too-many": {
         "model.layers": "784-16-16-16-10",
+    },
+    "learning-rate-too-high": {
+        "model.compiled": "optimizer Adam, learning rate 1, loss sparse_categorical_crossentropy, "
+        "metrics accuracy",
+    },
+    "learning-rate-too-low": {
+        "model.compiled": "optimizer Adam, learning rate 1e-05, loss "
+        "sparse_categorical_crossentropy, metrics accuracy",
     },
     "linear-output": {
         "model.activations": "relu, relu, linear",
@@ -356,10 +378,13 @@ OWN: dict[str, dict[str, str]] = {
         "model.compiled": "the network was never compiled: cell 8 stopped with ValueError",
     },
     "never-evaluated": {
-        "evaluate.test": "the trained network was never evaluated",
+        "evaluate.test": "the trained network was never evaluated: no cell does this",
+    },
+    "never-fitted": {
+        "train.data": "no network was trained here: fit was never called",
     },
     "never-predicted": {
-        "predict.example": "the trained network was not asked for any image",
+        "predict.example": "the trained network was not asked for any image: no cell does this",
     },
     "never-scaled": {
         "prep.scaling": "train images: 0 to 255 (given to fit in cell 8); test images: 0 to 255 "
@@ -396,6 +421,11 @@ OWN: dict[str, dict[str, str]] = {
     "one-epoch": {
         "train.epochs": "1",
     },
+    "only-test-scaled": {
+        "prep.scaling": "train images: 0 to 255 (given to fit in cell 9); test images: 0 to 1 "
+        "(given to evaluate in cell 12); the train images are whole numbers "
+        "(uint8)",
+    },
     "only-train-flattened": {
         "prep.test_shape": "the test images were never rows of 784 pixels",
     },
@@ -427,6 +457,10 @@ OWN: dict[str, dict[str, str]] = {
     "outputs-of-somebody-else": {
         "data.train_images": "the train images were never in memory: cell 2 stopped with NameError",
         "model.layers": "no network was built: cell 2 stopped with NameError",
+    },
+    "predicted-before-training": {
+        "predict.example": "the trained network was not asked for any image, only before it was "
+        "trained",
     },
     "rmsprop": {
         "model.compiled": "optimizer RMSprop, loss sparse_categorical_crossentropy, metrics "
@@ -468,8 +502,14 @@ OWN: dict[str, dict[str, str]] = {
         "data.train_images": "the train images were never in memory: cell 2 stopped with "
         "FileNotFoundError",
     },
+    "stopped-early": {
+        "train.epochs": "2; stopped early, 10 were asked for",
+    },
     "tanh": {
         "model.activations": "tanh, tanh, softmax",
+    },
+    "test-image-98": {
+        "predict.example": "asked for test image 98, not for test image 99",
     },
     "test-images-mixed-in": {
         "train.data": "59,900 of 60,000 training images, 100 test images",
@@ -485,9 +525,9 @@ OWN: dict[str, dict[str, str]] = {
         "train.data": "48,000 of 60,000 training images, 0 test images",
     },
     "trained-before-scaling": {
-        "prep.scaling": "train images: 0 to 255 (given to fit in cell 8); test images: 0 to 1 "
-        "(given to evaluate in cell 12); the train images are whole numbers "
-        "(uint8)",
+        "prep.scaling": "train images: 0 to 255 (given to fit in cell 8); the train images were "
+        "scaled only afterwards, in cell 9; test images: 0 to 1 (given to "
+        "evaluate in cell 12); the train images are whole numbers (uint8)",
     },
     "trained-on-both": {
         "train.data": "60,000 of 60,000 training images, 10,000 test images",
@@ -503,8 +543,20 @@ OWN: dict[str, dict[str, str]] = {
     "trained-twice": {
         "train.epochs": "10 + 10 = 20",
     },
+    "training-image-99": {
+        "predict.example": "asked for training image 99, not for test image 99",
+    },
+    "untrained-network-evaluated": {
+        "predict.example": "the trained network was not asked for any image, only another one that "
+        "was never trained",
+        "evaluate.test": "the trained network was never evaluated, only another one that was "
+        "never trained",
+    },
     "validation-split": {
         "train.data": "54,000 of 60,000 training images, 0 test images",
+    },
+    "weights-brought-along": {
+        "train.data": "no network was trained here: its weights were put there instead",
     },
     "whole-number-division": {
         "prep.scaling": "train images: 0 to 1 (given to fit in cell 9); test images: 0 to 1 "
