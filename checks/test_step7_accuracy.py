@@ -28,7 +28,8 @@ def see_accuracy(
         not_reached(f"not measured: {measurement.why_not if measurement else 'no network'}")
     assert accuracy is not None
     saw(
-        f"{accuracy * 100:.2f} % of the {name} images, measured; at least {bound.value * 100:.2f} % is asked "
+        f"{accuracy * 100:.2f} % of the {name} images, measured; "
+        f"at least {bound.value * 100:.2f} % is asked "
         f"(the lab's “about {bound.nominal * 100:.0f} %”, as {bound.runs} right solutions scatter)"
     )
 
