@@ -32,8 +32,10 @@ def site(tmp_path_factory) -> Path:
     """A graded class on disk, a hostile learner among it."""
     out = tmp_path_factory.mktemp("class")
     graded = samples.sample_class()
+    people = [samples.with_learner(one, file="Übung ÄÖ.ipynb") if one.learner == "hedy" else one
+              for one in graded.submissions]  # fmt: skip
     write_reports(
-        samples.results([*graded.submissions, samples.hostile()]),
+        samples.results([*people, samples.hostile()]),
         workshop_title=samples.WORKSHOP_TITLE,
         reports_dir=samples.REPORTS_DIR,
         pristine_rows=samples.pristine_row,
@@ -46,7 +48,7 @@ def site(tmp_path_factory) -> Path:
 def shown_learners(browser) -> list[str]:
     """Names in the table of learners, as they stand."""
     rows = browser.find_elements(By.CSS_SELECTOR, "#learners-table tbody tr")
-    return [row.find_element(By.TAG_NAME, "th").text for row in rows if row.is_displayed()]
+    return [row.find_element(By.CSS_SELECTOR, "th a").text for row in rows if row.is_displayed()]
 
 
 @ON_EVERY_PAGE
@@ -63,6 +65,70 @@ def test_accessible(browser, site, page, width, dark):
     assert grave_findings(browser) == []
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert browser.execute_script("return document.body.scrollWidth") <= width
+
+
+@ON_EVERY_PAGE
+@pytest.mark.parametrize("width", [360, 480, 700, 1100])
+def test_every_column_is_on_the_page(browser, site, page, width):
+    """
+    No table has to be scrolled sideways, and no cell of one is cut or lies beside the window.
+    """
+    open_page(browser, site / page, width=width)
+
+    outside = """
+      const tooFar = (e) => {
+        const box = e.getBoundingClientRect();
+        return box.width > 0 && (box.right > innerWidth + 0.5 || e.scrollWidth > e.clientWidth + 1);
+      };
+      const cells = document.querySelectorAll(".plain :is(th, td):not(thead th)");
+      return [...cells].filter(tooFar).map((e) => e.textContent);
+    """
+    scrolled = """
+      return [...document.querySelectorAll(".scroller")].filter(
+        (e) => e.scrollWidth > e.clientWidth).map((e) => e.getAttribute("aria-label"));
+    """
+    assert browser.execute_script(scrolled) == []
+    assert browser.execute_script(outside) == []
+
+
+@pytest.mark.parametrize("width", [360, 1100])
+def test_long_names_leave_the_marks_in_sight(browser, tmp_path, width):
+    """
+    A name and a file of many letters without a blank are wrapped; marks stay beside them.
+    """
+    one = samples.with_learner(samples.never_scaled(), learner="n" * 80, file="f" * 200 + ".ipynb")
+    write_reports(
+        samples.results([one, samples.good()]),
+        workshop_title=samples.WORKSHOP_TITLE,
+        reports_dir=samples.REPORTS_DIR,
+        pristine_rows=None,
+        out=tmp_path,
+    )
+    open_page(browser, tmp_path / "index.html", width=width)
+
+    cells = browser.find_elements(By.CSS_SELECTOR, "#learners-table tbody tr:last-child > *")
+    edges = [cell.rect["x"] + cell.rect["width"] for cell in cells]
+    assert len(edges) == 6
+    assert max(edges) <= width
+    assert cells[2].is_displayed()
+
+
+def test_tables_keep_their_roles_as_cards(browser, site):
+    """
+    In a narrow window rows become cards; they are still a table, sorted and filtered as before.
+    """
+    open_page(browser, site / "index.html", width=360)
+    roles = "return [...arguments[0].children].map((e) => e.getAttribute('role'))"
+    row = browser.find_element(By.CSS_SELECTOR, "#learners-table tbody tr")
+    heads = browser.find_elements(By.CSS_SELECTOR, "#learners-table thead th")
+
+    assert row.value_of_css_property("display") == "grid"
+    assert len({head.rect["y"] for head in heads}) < len(heads)  # beside each other
+    assert browser.execute_script(roles, row) == ["rowheader", *["cell"] * 5]
+    heads[2].find_element(By.TAG_NAME, "button").click()
+    assert shown_learners(browser)[0] == "mallory"
+    browser.find_element(By.ID, "filter-text").send_keys("ken")
+    assert shown_learners(browser) == ["ken"]
 
 
 @ON_EVERY_PAGE
@@ -151,6 +217,9 @@ def test_filtering(browser, site):
     assert count.text == "3 of 25 shown"
     text.send_keys(" ken")
     assert shown_learners(browser) == ["ken"]
+    text.clear()
+    text.send_keys("u\u0308BUNG äö")
+    assert shown_learners(browser) == ["hedy"]
     text.clear()
     text.send_keys("nobody")
     assert count.text == "0 of 25 shown"

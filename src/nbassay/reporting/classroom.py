@@ -32,7 +32,6 @@ from nbassay.reporting.wording import (
     step_name,
 )
 
-
 _OF_ONE_RUN = {"seed", "threads", "training", "attempt", "seconds", "peak memory"}
 """What an environment tells of one run only, and not of the class."""
 
