@@ -425,6 +425,56 @@ def test_misconceptions_commonest_first():
     assert page.text_of("p", "how-many") == ["4 learners", "3 learners", "2 learners"]
 
 
+def test_the_file_stands_under_its_learner():
+    """
+    Ids are made safe and say little; the file's own name is told beside them and can be found.
+    """
+    one = samples.with_learner(samples.good(), learner="learner-3a47328a", file="李雷 <b>.ipynb")
+    html = klass(samples.results([one]))
+    page = Page(html)
+
+    assert page.text_of("span", "row-file") == ["file 李雷 <b>.ipynb"]
+    assert "李雷 &lt;b&gt;.ipynb" in html
+    rows = [found for found in page.all("tr") if "data-search" in found]
+    assert "李雷 <b>.ipynb" in rows[0]["data-search"]
+    assert "李雷 &lt;b&gt;.ipynb" in student(one)
+
+
+def test_the_class_page_tells_nothing_of_one_run():
+    """
+    Versions and the sandbox are everybody's; the reference's seed and seconds are not.
+    """
+    page = Page(klass(samples.sample_class()))
+
+    assert page.text_of("dl", "only-pairs") == [
+        "Python3.11.7 tensorflow2.21.0 keras3.15.1 numpy2.4.6 Sandboxbubblewrap (user)"
+    ]
+
+
+def test_notes_and_training_in_the_fine_print():
+    """
+    A learner reads that the notebook ran again, and how it was trained.
+    """
+    page = Page(student(samples.never_scaled()))
+    fine_print = page.text_of("section", "circumstances")[0]
+
+    assert "run 2 times with fresh seeds, since the first missed an accuracy" in fine_print
+    assert "Trainingmany batches a call, bit-identical" in fine_print
+
+
+def test_misconception_first():
+    """
+    The likeliest cause comes first of what to look at next; the class page tells id and hint.
+    """
+    html = student(samples.never_scaled())
+    page = Page(klass(samples.sample_class()))
+
+    assert html.index('id="lost"') < html.index("never brought to 0..1") < html.index("−10")
+    line = next(text for text in page.text_of("div", "loss-body") if "never-scaled" in text)
+    assert line.startswith("The pixels were never brought to 0..1.")
+    assert line.endswith("grace, ken, mary")
+
+
 def test_key_figures():
     """
     The figures count everybody, and average only who was graded.
@@ -698,7 +748,9 @@ def test_report_path_can_be_copied(monkeypatch):
     The report's path is one line as it is, blanks and all, in a window of 40 columns.
     """
     monkeypatch.setenv("COLUMNS", "40")
-    path = "/home/somebody/lab 3/a  folder-with-a-long-name/out/learners/edsger-dijkstra/report.html"
+    path = (
+        "/home/somebody/lab 3/a  folder-with-a-long-name/out/learners/edsger-dijkstra/report.html"
+    )
     file = io.StringIO()
 
     print_check(samples.stopped(), report=Path(path), console=Console(file=file))
