@@ -254,6 +254,7 @@ def details(
         ("pixel values", "0 to 1"),
         ("layers", "784 → 16 → 16 → 10"),
         ("parameters", "13,002"),
+        ("optimizer and loss", "Adam, sparse_categorical_crossentropy"),
         ("epochs", "10"),
     ]
     return Details(
@@ -366,6 +367,7 @@ def never_scaled(learner: str = "grace") -> SubmissionResult:
                 ("pixel values", "0 to 255"),
                 ("layers", "784 → 16 → 16 → 10"),
                 ("parameters", "13,002"),
+                ("optimizer and loss", "Adam, sparse_categorical_crossentropy"),
                 ("epochs", "10"),
             ],
             accuracy=[0.512, 0.694, 0.758, 0.802, 0.829, 0.851, 0.866, 0.878, 0.886, 0.8915],
