@@ -79,10 +79,12 @@ class Progress:
         """Begin."""
         self._total, self._done, self._started = total, 0, time.monotonic()
 
+    def close(self) -> None: ...
+
     def done(self, name: str, how: str) -> None:
         """Tell of one notebook."""
         self._done += 1
-        if how != "kept":
+        if how != "already run":
             seconds = time.monotonic() - self._started
             print(f"{self._done}/{self._total} {seconds:5.0f} s  {name}: {how}", file=sys.stderr)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import threading
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from importlib import metadata
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from nbassay.errors import EvidenceError, ManifestError
 from nbassay.files import write_whole
 from nbassay.notebook import Notebook, decode_notebook
 from nbassay.observed import Observed
+from nbassay.parallel import side_by_side
 from nbassay.pristine import read_pristine, unpack_data
 from nbassay.running import run_notebook
 from nbassay.sandbox import Sandbox
@@ -74,21 +75,12 @@ def calibrate(
             )
             return _measured(seed, notebook, Observed(run.evidence, run.blobs, pristine), workshop)
 
-        with ThreadPoolExecutor(max_workers=jobs) as pool:
-            waiting = {pool.submit(one, seed): seed for seed in seeds}
-            try:
-                while waiting:
-                    finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        seed = waiting.pop(future)
-                        calibration = _with(calibration, future.result())
-                        _write(target, calibration)
-                        progress.done(f"seed {seed}", "done")
-            except BaseException:
-                stop.set()
-                for future in waiting:
-                    future.cancel()
-                raise
+        ended = side_by_side(seeds, one, jobs=jobs, stop=stop)
+        with contextlib.closing(ended), contextlib.closing(progress):
+            for seed, run in ended:
+                calibration = _with(calibration, run)
+                _write(target, calibration)
+                progress.done(f"seed {seed}", "done")
     return calibration
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from nbassay.evidence import write_evidence
 from nbassay.executed import executed_notebook
 from nbassay.files import write_whole
 from nbassay.notebook import decode_notebook, digest_of
+from nbassay.parallel import side_by_side
 from nbassay.pristine import Pristine, read_pristine, unpack_data
 from nbassay.running import evidence_key, run_notebook
 from nbassay.sandbox import Sandbox
@@ -44,7 +45,7 @@ class Progress(Protocol):
 
     def done(self, name: str, how: str) -> None: ...
 
-    def stop(self) -> None: ...
+    def close(self) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,29 +140,15 @@ def run_tasks(
             is_fast=is_fast,
             should_stop=stop.is_set,
         )
-        with ThreadPoolExecutor(max_workers=jobs) as pool:
-            waiting = {pool.submit(runner.timed, task): task for task in tasks}
-            try:
-                while waiting:
-                    finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        task = waiting.pop(future)
-                        name = task.item.learner
-                        how, seconds = future.result()
-                        class_run.reused += how == "already run"
-                        class_run.not_run += how == "could-not-start"
-                        class_run.seconds[name] = round(
-                            class_run.seconds.get(name, 0.0) + seconds, 3
-                        )
-                        again = ", again with fresh seeds" if task.attempt else ""
-                        progress.done(name, how + again)
-            except BaseException:
-                stop.set()
-                for future in waiting:
-                    future.cancel()
-                raise
-            finally:
-                progress.stop()
+        ended = side_by_side(tasks, runner.timed, jobs=jobs, stop=stop)
+        with contextlib.closing(ended), contextlib.closing(progress):
+            for task, (how, seconds) in ended:
+                name = task.item.learner
+                class_run.reused += how == "already run"
+                class_run.not_run += how == "could-not-start"
+                class_run.seconds[name] = round(class_run.seconds.get(name, 0.0) + seconds, 3)
+                again = ", again with fresh seeds" if task.attempt else ""
+                progress.done(name, how + again)
     return class_run
 
 

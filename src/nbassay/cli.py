@@ -6,6 +6,7 @@ Results go to standard output, progress and messages to standard error.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import signal
 import sys
@@ -26,7 +27,6 @@ from nbassay.errors import AssayError, SandboxError, UsageError
 from nbassay.files import owned, write_whole
 from nbassay.pipeline import RunOptions, class_of, grade_class, report_class, run_class, score_class
 from nbassay.records import Results
-from nbassay.sandbox import ProbeResult, Sandbox
 from nbassay.sandbox.choose import PROVIDERS, choose
 from nbassay.sandbox.probes import probe
 from nbassay.store import read_results
@@ -110,7 +110,7 @@ class BarProgress:
     def done(self, name: str, how: str) -> None:
         self._bar.update(self._task, advance=1, last=f"{name}: {how}")
 
-    def stop(self) -> None:
+    def close(self) -> None:
         self._bar.stop()
 
 
@@ -124,7 +124,7 @@ class LineProgress:
         self._done += 1
         click.echo(f"[{self._done}/{self._total}] {name}: {how}", err=True)
 
-    def stop(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class NoProgress:
@@ -134,7 +134,7 @@ class NoProgress:
 
     def done(self, name: str, how: str) -> None: ...
 
-    def stop(self) -> None: ...
+    def close(self) -> None: ...
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -180,18 +180,17 @@ def grade(
     """
     workshop = _workshop(workshop_folder, timeout)
     submissions = find_submissions(paths)
-    sandbox = choose(sandbox_name)
+    options = RunOptions(
+        workshop=workshop,
+        out=out,
+        jobs=jobs or default_jobs(),
+        sandbox=choose(sandbox_name),
+        is_fresh=is_fresh,
+        is_fast=not is_slow,
+        progress=_progress(is_quiet),
+    )
     with owned(out):
-        options = RunOptions(
-            workshop=workshop,
-            out=out,
-            jobs=jobs or default_jobs(),
-            sandbox=sandbox,
-            is_fresh=is_fresh,
-            is_fast=not is_slow,
-            progress=_progress(is_quiet),
-            probes=_prove_walls(sandbox),
-        )
+        options = _with_proven_walls(options)
         _tell_of_earlier(options, submissions)
         results = grade_class(options, submissions, control_submissions(workshop))
     _print_class(results, as_json)
@@ -224,18 +223,17 @@ def run(
     """Run notebooks and keep their evidence; `score` and `report` go on from it."""
     workshop = _workshop(workshop_folder, timeout)
     submissions = find_submissions(paths)
-    sandbox = choose(sandbox_name)
+    options = RunOptions(
+        workshop=workshop,
+        out=out,
+        jobs=jobs or default_jobs(),
+        sandbox=choose(sandbox_name),
+        is_fresh=is_fresh,
+        is_fast=not is_slow,
+        progress=_progress(is_quiet),
+    )
     with owned(out):
-        options = RunOptions(
-            workshop=workshop,
-            out=out,
-            jobs=jobs or default_jobs(),
-            sandbox=sandbox,
-            is_fresh=is_fresh,
-            is_fast=not is_slow,
-            progress=_progress(is_quiet),
-            probes=_prove_walls(sandbox),
-        )
+        options = _with_proven_walls(options)
         class_run = run_class(options, submissions, control_submissions(workshop))
     return NOT_RUN if class_run.not_run else DONE
 
@@ -533,16 +531,17 @@ def _tell_of_earlier(options: RunOptions, submissions: Sequence[Submission]) -> 
         )
 
 
-def _prove_walls(sandbox: Sandbox) -> list[ProbeResult]:
+def _with_proven_walls(options: RunOptions) -> RunOptions:
     """
-    Try the walls before strangers' code runs behind them.
+    Try the sandbox's walls before strangers' code runs behind them, and keep what was found.
 
     Raises:
         SandboxError: One of them does not hold.
     """
+    sandbox = options.sandbox
     if not sandbox.is_isolated:
         click.echo("nbassay: running WITHOUT a sandbox, as asked; every result is marked", err=True)
-        return []
+        return options
     probes = probe(sandbox)
     open_walls = [result for result in probes if not result.holds]
     if open_walls:
@@ -550,7 +549,7 @@ def _prove_walls(sandbox: Sandbox) -> list[ProbeResult]:
             f"the sandbox {sandbox.mode} does not hold: "
             + "; ".join(f"{result.name} ({result.detail})" for result in open_walls)
         )
-    return probes
+    return dataclasses.replace(options, probes=probes)
 
 
 def _progress(is_quiet: bool) -> Progress:
