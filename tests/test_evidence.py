@@ -213,6 +213,7 @@ def evidence_with(facts: list[Fact]) -> Evidence:
         schema="nbassay/evidence/1",
         notebook="sha256:0",
         key="k",
+        data="d",
         sandbox="none",
         is_isolated=False,
         attempt=0,
