@@ -414,6 +414,9 @@ OWN: dict[str, dict[str, str]] = {
         "prep.train_shape": "the train images were never rows of 784 pixels",
         "prep.test_shape": "the test images were never rows of 784 pixels",
     },
+    "network-in-numpy": {
+        "model.layers": "no network was built: no cell does this",
+    },
     "numbers-only-printed": {
         "data.train_images": "the train images were never in memory: no cell does this",
         "model.layers": "no network was built: no cell does this",

@@ -244,6 +244,8 @@ class ModelBook:
             last = np.unravel_index(left.argmax(), left.shape)
             scale = (float(right[last]) - float(right[first])) / spread
             offset = float(right[first]) - scale * float(left[first])
+            if np.allclose(left * scale, right, rtol=1e-5, atol=1e-7):
+                offset = 0.0  # what is left of it is rounding
             if np.allclose(left * scale + offset, right, rtol=1e-5, atol=1e-5):
                 return [Step(op="rescale", scale=scale, offset=offset)]
         raise NotAChain(f"what reaches {before} is changed in a way that is not known")
