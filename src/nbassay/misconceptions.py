@@ -4,7 +4,8 @@ Known ways to do a lab, right and wrong: small changes to the reference, one fil
 ``reference/misconceptions/ID.toml`` holds a wrong way, the checks that it must fail and a hint for
 the learner; ``tests/variants/ID.toml`` a right way, which loses nothing. Tables name cells of the
 reference by their id: ``[cells]`` replaces a cell ("" leaves it out), ``[before]`` and ``[after]``
-insert one, ``[outputs]`` stores what a cell claims to have printed. A notebook that has nothing in
+insert one, ``[outputs]`` stores what a cell claims to have printed, ``[metadata]`` is the
+notebook's own instead of the usual. A notebook that has nothing in
 common with the reference is written as ``script``, its cells divided by ``# %%`` lines.
 """
 
@@ -24,7 +25,10 @@ from nbassay.records import CheckResult, MisconceptionResult
 
 FILE_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 CELL_MARK = re.compile(r"^# %%(.*)\n?", re.MULTILINE)
-SPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
+USUAL = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
 
 Sentence = Annotated[str, Meta(min_length=1, max_length=400)]
 Sources = dict[str, str]
@@ -39,6 +43,8 @@ class Way(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     before: Sources = {}
     after: Sources = {}
     outputs: Sources = {}
+    metadata: dict[str, Any] | None = None
+    """Of the notebook, instead of the usual kernelspec."""
     script: str | None = None
     """Cells divided by ``# %%`` lines; then nothing is taken from the reference."""
 
@@ -171,7 +177,7 @@ def build_notebook(way: Way, reference: bytes) -> bytes:
         cells = _changed(way, json.loads(reference)["cells"])
     notebook = {
         "cells": cells,
-        "metadata": {"kernelspec": SPEC, "language_info": {"name": "python"}},
+        "metadata": USUAL if way.metadata is None else way.metadata,
         "nbformat": 4,
         "nbformat_minor": 5,
     }

@@ -227,7 +227,7 @@ class ArrayFact(Record, tag="array", frozen=True, kw_only=True):
 
 
 class PictureFact(Record, tag="picture", frozen=True, kw_only=True):
-    """An image drawn with Matplotlib's ``imshow``."""
+    """An image drawn with Matplotlib: ``imshow``, or as a mesh."""
 
     cell: Count
     array: Array
@@ -264,7 +264,7 @@ class RemarkFact(Record, tag="remark", frozen=True, kw_only=True):
     """Something the probe wants a person to know."""
 
     cell: Count
-    topic: Literal["hand-training", "probe-error", "cut", "weights-loaded"]
+    topic: Literal["hand-training", "probe-error", "cut", "weights-loaded", "file-found"]
     text: Text
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from nbassay import inside
 from nbassay.evidence import Collector
 from nbassay.inside.executor import Job
+from nbassay.inside.workspace import FOLDERS, LAB
 from nbassay.notebook import Notebook
 from nbassay.pristine import Pristine
 from nbassay.records import SCHEMA_EVIDENCE, Evidence
@@ -86,7 +87,7 @@ def run_notebook(
         argv=[sys.executable, "-I", "-m", "nbassay.inside.executor"],
         stdin=msgspec.json.encode(job),
         mounts=_data_mounts(workshop, data_folder),
-        env=_environment(),
+        env=_environment(workshop),
         limits=limits,
         writable=[HOME, "/tmp", SCRATCH, *workshop.manifest.data_folders],  # noqa: S108 - inside
         workdir=WORK,
@@ -147,8 +148,9 @@ def data_digest(workshop: Workshop) -> str:
 def _probe_digest() -> str:
     """Of the sources that run inside the box: another probe may see other things."""
     hasher = hashlib.sha256()
-    for path in sorted(Path(inside.__file__).parent.glob("*.py")):
-        hasher.update(path.name.encode() + path.read_bytes())
+    folder = Path(inside.__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        hasher.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return hasher.hexdigest()
 
 
@@ -158,16 +160,16 @@ def seed_of(digest: str, attempt: int) -> int:
 
 
 def _data_mounts(workshop: Workshop, data_folder: Path) -> list[Mount]:
+    """The lab's files, unpacked and as they are kept; inside they are linked from where needed."""
     mounts = []
-    for folder in (WORK, *workshop.manifest.data_folders):
-        for name, file in workshop.manifest.data.files.items():
-            mounts.append(Mount(host=data_folder / name, inside=f"{folder}/{name}"))
-            packed = workshop.path(file.path).resolve()
-            mounts.append(Mount(host=packed, inside=f"{folder}/{name}{packed.suffix}"))
+    for name, file in workshop.manifest.data.files.items():
+        mounts.append(Mount(host=data_folder / name, inside=f"{SCRATCH}/{LAB}/{name}"))
+        packed = workshop.path(file.path).resolve()
+        mounts.append(Mount(host=packed, inside=f"{SCRATCH}/{LAB}/{name}{packed.suffix}"))
     return mounts
 
 
-def _environment() -> dict[str, str]:
+def _environment(workshop: Workshop) -> dict[str, str]:
     """The whole environment inside: one thread, so that results do not depend on the cores."""
     return {
         "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
@@ -178,6 +180,7 @@ def _environment() -> dict[str, str]:
         "IPYTHONDIR": f"{HOME}/.ipython",
         "JUPYTER_RUNTIME_DIR": SCRATCH,
         "NBASSAY_SCRATCH": SCRATCH,
+        FOLDERS: ":".join(workshop.manifest.data_folders),
         "MPLCONFIGDIR": f"{HOME}/.config/matplotlib",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",

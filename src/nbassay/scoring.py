@@ -229,7 +229,7 @@ def _notes(observed: Observed) -> list[str]:
     notes += [
         f"cell {remark.cell + 1}: {remark.text}"
         for remark in observed.remarks
-        if remark.topic == "weights-loaded"
+        if remark.topic in ("weights-loaded", "file-found")
     ]
     if not observed.evidence.is_isolated:
         notes.append("run without a sandbox: nothing kept the notebook from the machine it ran on")

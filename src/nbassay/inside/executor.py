@@ -28,6 +28,7 @@ from nbclient.exceptions import DeadKernelError
 
 from nbassay.inside.channel import CELL, FACT, frame
 from nbassay.inside.kernel import ProbeSettings
+from nbassay.inside.workspace import furnish
 from nbassay.records import CellFact, RemarkFact
 
 PR_SET_DUMPABLE = 4
@@ -183,7 +184,7 @@ async def run(job: Job, pipe: int) -> None:
         store_widget_state=False,
     )
     client.left_bytes = job.output_bytes
-    environment = {**os.environ, "NBASSAY_PROBE": str(told)}
+    environment = {**os.environ, **furnish(scratch), "NBASSAY_PROBE": str(told)}
     environment.pop("NBASSAY_FD", None)
     left = list(cells)
     try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from nbassay.inside.arrays import Reader, as_array_like, as_numpy, number, read_
 from nbassay.inside.channel import Channel
 from nbassay.inside.fastfit import FastFit
 from nbassay.inside.models import ModelBook
+from nbassay.inside.stand_ins.lab_files import FOLDER as LAB_FOLDER
 from nbassay.inside.taps import Tap
 from nbassay.records import (
     Array,
@@ -145,7 +147,8 @@ class Listener:
                 wrapt.wrap_function_wrapper(module, name, self._loaded)
 
     def _listen_to_matplotlib(self, module: Any) -> None:
-        wrapt.wrap_function_wrapper(module.Axes, "imshow", self._shown)
+        for name in ("imshow", "pcolormesh", "pcolor"):  # Seaborn's heatmap draws with the second
+            wrapt.wrap_function_wrapper(module.Axes, name, self._shown)
 
     def _listen_to_keras(self, module: Any) -> None:
         model = module.Model
@@ -189,7 +192,7 @@ class Listener:
 
     def _answer_loader(self, function: str, groups: Sequence[Sequence[str]]) -> Any:
         """A hook that makes *function* of a module read *groups* of files, not fetch them."""
-        folder = Path.cwd()  # the working folder holds the data; a notebook may leave it later
+        folder = Path(os.environ[LAB_FOLDER])
 
         def read(_wrapped: Any, _instance: Any, _args: Any, _kwargs: Any) -> Any:
             return tuple(tuple(read_idx(folder / name) for name in group) for group in groups)
@@ -203,8 +206,10 @@ class Listener:
 
     def _shown(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         returned = wrapped(*args, **kwargs)
-        with self.guard("imshow"):
-            image = as_array_like(args[0] if args else kwargs.get("X"))
+        name = wrapped.__name__
+        with self.guard("picture"):
+            # imshow takes the image first; a mesh takes it last, behind its coordinates if any
+            image = as_array_like(args[0 if name == "imshow" else -1] if args else kwargs.get("X"))
             if image is not None and self._pictures < MOST_PICTURES:
                 self._pictures += 1
                 self._channel.fact(PictureFact(cell=self._cell(), array=self._reader.read(image)))

@@ -21,6 +21,10 @@ from nbassay.inside.arrays import Reader, Recognition, find_arrays
 from nbassay.inside.channel import Channel
 from nbassay.inside.hooks import Listener
 from nbassay.inside.models import ModelBook
+from nbassay.inside.stand_ins.lab_files import find_by_name
+from nbassay.inside.stand_ins.magics import register_magics
+from nbassay.inside.stand_ins.network import answer_downloads
+from nbassay.inside.workspace import home_folders
 from nbassay.records import ArrayFact, EnvironmentFact
 
 MOST_ARRAYS_A_CELL = 60
@@ -80,11 +84,14 @@ class Probe:
         self.cell = settings.cells[0] if settings.cells else 0
 
     def install(self) -> None:
-        """Listen to cells and libraries; seed what draws random numbers."""
+        """Listen to cells and libraries; seed what draws random numbers; answer what asks."""
         random.seed(self._settings.seed)
         np.random.seed(self._settings.seed)
         self._listener.install(self._settings.seed, self._settings.attempt, self._settings.loaders)
         self._shell.kernel.raw_input = self._type
+        find_by_name(home_folders(), self._tell_of_file)
+        answer_downloads()
+        register_magics(self._shell)
         with self._listener.guard("environment"):
             self._tell_environment()  # again at the end, with what it took, if the end comes
         self._shell.events.register("pre_run_cell", self._before)
@@ -94,6 +101,11 @@ class Probe:
         """Answer ``input()`` and show the question and the answer, as a person would see them."""
         print(f"{prompt}{self._settings.typed}")
         return self._settings.typed
+
+    def _tell_of_file(self, path: str) -> None:
+        self._listener.remark(
+            "file-found", f"{path[:200]!r} is not there: the lab's own file of that name was read."
+        )
 
     def _before(self, _info: Any = None) -> None:
         if self._depth == 0:
