@@ -188,6 +188,27 @@ def test_scoring_twice_gives_the_same_bytes(copied: Path, nbassay: Nbassay) -> N
     assert before == (copied / "results.json").read_bytes()
 
 
+def test_a_sheet_that_no_known_way_explains_says_so(
+    copied: Path, workshop: Path, nbassay: Nbassay
+) -> None:
+    """
+    Where checks failed and no known misconception fits, the sheet says that it does not know.
+    """
+    manifest = workshop / "workshop.toml"
+    manifest.write_text('misconceptions = "wrong"\n' + manifest.read_text())
+    (workshop / "wrong").mkdir()
+    (workshop / "wrong" / "other.toml").write_text(
+        'title = "t"\nmust_fail = ["tiles.scaled"]\nhint = "h"\nscript = ""\n'
+        '[shows]\n"tiles.scaled" = "what no sheet shows"\n'
+    )
+
+    nbassay("score", copied, "--workshop", workshop)
+
+    unexplained = "checks failed in a way that no known misconception explains"
+    said = {name: unexplained in one.notes for name, one in by_learner(copied).items()}
+    assert said == {"unscaled": True, "right": False, "stopped": False, "empty": False}
+
+
 def test_reports_are_rendered_from_results_alone(copied: Path, nbassay: Nbassay) -> None:
     """
     `report` needs no evidence and no kernel, and writes the same pages.

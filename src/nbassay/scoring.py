@@ -24,6 +24,7 @@ from nbassay.store import Scorable
 from nbassay.workshop import Control, Workshop
 
 OUR_FAILURES = ("could-not-start", "interrupted")
+UNEXPLAINED = "checks failed in a way that no known misconception explains"
 CLAIM_TOLERANCE = 0.002
 """Accuracy that ``evaluate`` returned against ours; rounding moves a few images over a border."""
 
@@ -118,6 +119,10 @@ def _graded(
     # Of random weights there is nothing to say.
     measurement = case.measurement if is_trained else None
     notes = [*doubts, *_notes(observed), *kept.notes]
+    misconceptions = recognise(sheet.checks, known, by_chance=workshop.manifest.bounds)
+    is_failed = any(check.outcome == "failed" for check in sheet.checks)
+    if known and is_failed and not misconceptions and not _stops(observed):
+        notes.append(UNEXPLAINED)
     if len(submission.attempts) > 1:
         notes.append(
             f"run {len(submission.attempts)} times with fresh seeds, since the first missed an "
@@ -133,7 +138,7 @@ def _graded(
         train_accuracy=measurement.train_accuracy if measurement else None,
         test_accuracy=measurement.test_accuracy if measurement else None,
         checks=sheet.checks,
-        misconceptions=recognise(sheet.checks, known, by_chance=workshop.manifest.bounds),
+        misconceptions=misconceptions,
         notes=notes,
         details=Details(
             numbers=[NumberRow(label=label, value=value) for label, value in sheet.numbers.items()],
