@@ -209,6 +209,24 @@ def test_a_sheet_that_no_known_way_explains_says_so(
     assert said == {"unscaled": True, "right": False, "stopped": False, "empty": False}
 
 
+def test_a_notebook_may_import_and_run_files_that_it_wrote(
+    tmp_path: Path, nbassay: Nbassay
+) -> None:
+    """
+    Modules and scripts beside the notebook work as they do in Jupyter.
+    """
+    load, prepare = RIGHT_CELLS
+    notebook = write_notebook(
+        tmp_path / "ann.ipynb",
+        f"%%writefile loading.py\n{load}",
+        f"%%writefile preparing.py\n{prepare}",
+        "from loading import labels, tiles",
+        "%run -i preparing.py",
+    )
+
+    assert nbassay("check", notebook, "-o", tmp_path / "out").returncode == 0
+
+
 def test_reports_are_rendered_from_results_alone(copied: Path, nbassay: Nbassay) -> None:
     """
     `report` needs no evidence and no kernel, and writes the same pages.

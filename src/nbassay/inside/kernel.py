@@ -92,6 +92,7 @@ class Probe:
         find_by_name(home_folders(), self._tell_of_file)
         answer_downloads()
         register_magics(self._shell)
+        see_modules_of_the_notebook()
         with self._listener.guard("environment"):
             self._tell_environment()  # again at the end, with what it took, if the end comes
         self._shell.events.register("pre_run_cell", self._before)
@@ -177,6 +178,17 @@ class Probe:
                 peak_memory_bytes=usage.ru_maxrss * 1024,
             )
         )
+
+
+def see_modules_of_the_notebook() -> None:
+    """
+    Let a notebook import files of its working folder, before installed packages, as in Jupyter.
+
+    IPython leaves that folder out of an isolated Python; ours is isolated until it has started.
+    """
+    if "" not in sys.path:
+        installed = (i for i, path in enumerate(sys.path) if Path(path).name == "site-packages")
+        sys.path.insert(next(installed, 0), "")
 
 
 def main() -> None:
