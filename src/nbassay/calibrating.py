@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import platform
 import tempfile
 import threading
 from importlib import metadata
@@ -95,6 +97,16 @@ def versions(workshop: Workshop) -> dict[str, str]:
     return found
 
 
+def tool_versions() -> dict[str, str]:
+    """What measures, beside the packages that are measured."""
+    return {"nbassay": metadata.version("nbassay"), "python": platform.python_version()}
+
+
+def today() -> str:
+    """The day, UTC, as figures are dated."""
+    return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+
+
 def _carried_on(workshop: Workshop, target: Path) -> Calibration:
     packages = versions(workshop)
     if not target.exists():
@@ -111,8 +123,12 @@ def _carried_on(workshop: Workshop, target: Path) -> Calibration:
 
 
 def _with(calibration: Calibration, run: CalibrationRun) -> Calibration:
-    runs = sorted([*calibration.runs, run], key=lambda one: one.seed)
-    return msgspec.structs.replace(calibration, runs=runs)
+    return msgspec.structs.replace(
+        calibration,
+        runs=sorted([*calibration.runs, run], key=lambda one: one.seed),
+        made_with=tool_versions(),
+        date=today(),
+    )
 
 
 def _measured(

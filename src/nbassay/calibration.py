@@ -9,6 +9,7 @@ is skewed, and a normal limit would be too optimistic.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -38,6 +39,10 @@ class Calibration(Record, frozen=True, kw_only=True):
     """Name → version that the runs used."""
     made_by: str
     """How the runs were made, for people."""
+    made_with: dict[str, str] = msgspec.field(default_factory=dict)
+    """nbassay's and Python's version in the call that added the last run; absent in old files."""
+    date: str = ""
+    """Day of the last run, UTC: ``2026-11-24``; absent in old files."""
     runs: list[CalibrationRun]
 
 
@@ -86,6 +91,34 @@ def calibrated_bound(values: list[float], nominal: float) -> CalibratedBound:
     return CalibratedBound(
         value=min(nominal, sorted(values)[rank - 1]), nominal=nominal, runs=len(values)
     )
+
+
+def other_versions(calibration: Calibration, found: Mapping[str, str]) -> str | None:
+    """
+    A sentence for an instructor when the bounds were measured with other packages than *found*.
+
+    Patch releases are taken for the same: only major and minor numbers are compared.
+
+    Args:
+        found: Name → version of the packages that notebooks run with.
+    """
+    others = {
+        name: version
+        for name, version in found.items()
+        if name in calibration.packages and _minor(version) != _minor(calibration.packages[name])
+    }
+    if not others:
+        return None
+    there = ", ".join(f"{name} {calibration.packages[name]}" for name in others)
+    here = ", ".join(f"{name} {version}" for name, version in others.items())
+    return (
+        f"The accuracy bounds were measured with {there}; notebooks ran with {here}. "
+        "Whether the bounds hold there, nbassay calibrate --against tells."
+    )
+
+
+def _minor(version: str) -> tuple[str, ...]:
+    return tuple(version.split(".")[:2])
 
 
 def read_calibration(path: Path) -> Calibration:

@@ -379,6 +379,12 @@ def data(folder: Path, workshop_folder: Path | None) -> int:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Calibration to write or carry on.  [default: the workshop's]",
 )
+@click.option(
+    "--against",
+    metavar="FILE",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Compare with this calibration; exit 1 if the accuracies drifted.",
+)
 @WORKSHOP
 @JOBS
 @SANDBOX
@@ -387,6 +393,7 @@ def calibrate(
     runs: int,
     first_seed: int,
     target: Path | None,
+    against: Path | None,
     workshop_folder: Path | None,
     jobs: int | None,
     sandbox_name: str,
@@ -398,8 +405,11 @@ def calibrate(
     What is there is carried on, and every run is kept as soon as it ends.
     """
     from nbassay import calibrating
+    from nbassay.calibration import read_calibration
+    from nbassay.drift import drift_lines, find_drift
 
     workshop = _workshop(workshop_folder)
+    calibrated = None if against is None else read_calibration(against)
     if target is None:
         if workshop.manifest.calibration is None:
             raise UsageError("workshop.toml names no calibration; give a file with -o")
@@ -420,7 +430,12 @@ def calibrate(
             f"{check_id}: {len(values)} runs, {values[0]:.4f} to {values[-1]:.4f}, "
             f"{below} below the nominal {bound.nominal:g}"
         )
-    return DONE
+    if calibrated is None:
+        return DONE
+    drift = find_drift(found, calibrated=calibrated, bounds=workshop.manifest.bounds)
+    for line in drift_lines(drift):
+        click.echo(line)
+    return BELOW if drift.drifted else DONE
 
 
 @cli.command()
