@@ -295,6 +295,26 @@ def test_checks_run_by_hand_over_stored_evidence(graded: Path) -> None:
     assert "0.0 to 255.0" in done.stdout
 
 
+def test_bounds_of_other_versions_are_told(copied: Path, workshop: Path, nbassay: Nbassay) -> None:
+    """
+    A class that ran with other packages than the calibration says so, and so does `doctor`.
+    """
+    runs = [{"seed": n, "train_accuracy": 0.96, "test_accuracy": 0.95} for n in range(300)]
+    calibration = {"schema": "nbassay/calibration/1", "made_by": "a test", "runs": runs}
+    (workshop / "reference" / "calibration.json").write_text(
+        json.dumps({**calibration, "packages": {"numpy": "1.0.0"}})
+    )
+    manifest = workshop / "workshop.toml"
+    manifest.write_text('calibration = "reference/calibration.json"\n' + manifest.read_text())
+
+    assert nbassay("score", copied, cwd=workshop).returncode == 0
+    assert nbassay("report", copied, cwd=workshop).returncode == 0
+    told = "accuracy bounds were measured with numpy 1.0.0"
+    assert [told in note for note in results_of(copied).notes] == [True]
+    assert told in (copied / "index.html").read_text()
+    assert told in json.loads(nbassay("doctor", "--json", cwd=workshop).stdout)["notes"][0]
+
+
 # ------------------------------------------------------------------ submissions of every kind
 
 

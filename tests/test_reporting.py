@@ -360,6 +360,16 @@ def test_wrong_control_makes_marks_provisional():
     assert page.text_of("span", "state") == ["came out wrong", "as expected"]
 
 
+def test_notes_on_the_class_lead_its_page():
+    """
+    What concerns the class as a whole is a banner of its page and a line in the terminal.
+    """
+    results = msgspec.structs.replace(samples.results([samples.good()]), notes=["other <versions>"])
+
+    assert "other <versions>" in Page(klass(results)).text_of("p")
+    assert "Note: other <versions>" in without_colours(printed(print_class, results))
+
+
 def test_numbers_stand_beside_the_references():
     """
     Numbers are joined by label; what one side lacks is told as none.

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nbassay.calibrating import versions
+from nbassay.calibration import other_versions, read_calibration
 from nbassay.errors import AssayError, SandboxError
 from nbassay.pristine import read_pristine
 from nbassay.records import Record
@@ -42,11 +44,14 @@ class Findings(Record, frozen=True, kw_only=True):
     data: dict[str, str]
     """Set → what it holds."""
     problems: list[str]
+    notes: list[str]
+    """Worth knowing, and nothing that stops a class from being graded."""
 
 
 def examine(workshop_folder: Path | None, sandbox_name: str) -> Findings:
     """Try everything; a problem is a finding, never an exception."""
     problems: list[str] = []
+    notes: list[str] = []
     walls: list[Wall] = []
     sandbox_told, holds = "none usable", False
     try:
@@ -78,6 +83,10 @@ def examine(workshop_folder: Path | None, sandbox_name: str) -> Findings:
                     f"{package} is not installed here, and the workshop's notebooks import it: "
                     "pip install 'nbassay[tensorflow]'"
                 )
+        if workshop.manifest.calibration is not None:
+            calibration = read_calibration(workshop.path(workshop.manifest.calibration))
+            told = other_versions(calibration, versions(workshop))
+            notes += [] if told is None else [told]
     except AssayError as error:
         problems.append(str(error))
     return Findings(
@@ -90,6 +99,7 @@ def examine(workshop_folder: Path | None, sandbox_name: str) -> Findings:
         workshop=workshop_told,
         data=data,
         problems=problems,
+        notes=notes,
     )
 
 
@@ -110,6 +120,8 @@ def print_findings(findings: Findings, console: Console) -> None:
             state = Text("holds", "green") if wall.holds else Text("OPEN", "bold red")
             walls.add_row(Text(wall.name), state, Text(wall.detail))
         console.print(walls)
+    for note in findings.notes:
+        console.print(Text(f"note: {note}"))
     for problem in findings.problems:
         console.print(Text(f"problem: {problem}", "yellow"))
     if not findings.problems and findings.sandbox_holds:

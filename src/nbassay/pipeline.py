@@ -20,7 +20,7 @@ from nbassay.records import SCHEMA_RESULTS, ControlResult, Results, SubmissionRe
 from nbassay.reporting.write import write_reports
 from nbassay.running import data_digest
 from nbassay.sandbox import ProbeResult, Sandbox
-from nbassay.scoring import judge_control, score
+from nbassay.scoring import class_notes, judge_control, score
 from nbassay.store import (
     MOST_ATTEMPTS,
     SUBMISSION_FILE,
@@ -182,6 +182,7 @@ def score_class(out: Path, *, workshop: Workshop) -> Results:
         controls=judged,
         reference=reference,
         submissions=scored[len(controls) :],
+        notes=class_notes(controls, workshop),
     )
     write_results(out, results)
     return results

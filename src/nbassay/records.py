@@ -437,6 +437,19 @@ class WorkshopId(Record, frozen=True, kw_only=True):
     digest: str
 
 
+class FreshRuns(Record, frozen=True, kw_only=True):
+    """How often right work lost points by chance: graded runs of the reference, for the reports."""
+
+    checks: list[str]
+    """The calibrated accuracies: what chance can cost."""
+    runs: int
+    lost: int
+    """Runs that lost points after their repeats."""
+    low: float
+    """Chance with 95 % confidence, 0..1."""
+    high: float
+
+
 class Results(Record, frozen=True, kw_only=True):
     """``results.json``: everything that the reports are made of."""
 
@@ -446,3 +459,7 @@ class Results(Record, frozen=True, kw_only=True):
     reference: SubmissionResult | None
     """The reference's own sheet, whose numbers stand beside every learner's."""
     submissions: list[SubmissionResult]
+    notes: list[str] = []
+    """What an instructor must know of the class as a whole."""
+    fresh_runs: FreshRuns | None = None
+    """None when the workshop names no such figures, or they were measured under other bounds."""

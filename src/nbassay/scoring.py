@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from nbassay.calibration import other_versions, read_calibration
 from nbassay.checking.case import Case, cases_of, read_bounds
 from nbassay.checking.session import Sheet, score_cases
 from nbassay.measure import predicted_classes, preparation_of
@@ -14,6 +15,7 @@ from nbassay.records import (
     ControlResult,
     Curve,
     Details,
+    EnvironmentFact,
     EvaluateFact,
     Evidence,
     NumberRow,
@@ -78,6 +80,29 @@ def judge_control(control: Control, result: SubmissionResult) -> ControlResult:
     elif not set(control.fails) <= failed:
         why = f"expected to fail {', '.join(sorted(set(control.fails) - failed))}, but passed"
     return ControlResult(name=control.name, as_expected=why is None, score=result.score, why=why)
+
+
+def class_notes(controls: Sequence[Scorable], workshop: Workshop) -> list[str]:
+    """
+    What an instructor must know of the class as a whole.
+
+    Args:
+        controls: They ran where the class ran, and no learner wrote what their evidence says.
+
+    Raises:
+        ManifestError: The calibration cannot be read.
+    """
+    if workshop.manifest.calibration is None:
+        return []
+    calibration = read_calibration(workshop.path(workshop.manifest.calibration))
+    told = {
+        other_versions(calibration, fact.packages)
+        for control in controls
+        for attempt in control.attempts
+        for fact in attempt.evidence.facts
+        if isinstance(fact, EnvironmentFact)
+    }
+    return sorted(sentence for sentence in told if sentence is not None)
 
 
 def _not_graded(submission: Scorable, workshop: Workshop) -> SubmissionResult:

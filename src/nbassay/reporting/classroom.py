@@ -119,6 +119,15 @@ def _banners(results: Results) -> tuple[Banner, ...]:
                 items=(),
             )
         )
+    if results.notes:
+        banners.append(
+            Banner(
+                kind="warning",
+                title="Before you rely on these marks",
+                text=" ".join(visible(note) for note in results.notes),
+                items=(),
+            )
+        )
     return tuple(banners)
 
 

@@ -81,6 +81,7 @@ def class_summary(results: Results) -> RenderableType:
         )
     parts.append(table)
     parts += [_control(control) for control in results.controls]
+    parts += [Text(f"Note: {one_line(note)}", style="yellow") for note in results.notes]
     return Group(*parts)
 
 
