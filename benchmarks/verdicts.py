@@ -1,21 +1,22 @@
 """
 How far verdicts can be trusted: every known right and wrong way, graded with real training.
 
-    python benchmarks/verdicts.py -o OUT [--only PATTERN] [--fresh] [-j 2]
+    python benchmarks/verdicts.py -o OUT [--only PATTERN] [--fresh] [-j 2] [--figures FILE]
 
 Evidence is kept in OUT, so a second call runs only what is new or changed and scores all of it
-again. Exit code 0 when every verdict is as its file says.
+again. Exit code 0 when every verdict is as its file says. `trust_page.py` renders the figures.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import fnmatch
 import functools
 import sys
-import time
 from pathlib import Path
+
+from bench import ROOT, Progress, origin, write_figures
+from tally import Verdict, tally, told
 
 from nbassay.classrun import default_jobs
 from nbassay.misconceptions import (
@@ -26,67 +27,9 @@ from nbassay.misconceptions import (
     read_variants,
 )
 from nbassay.pipeline import RunOptions, grade_class
-from nbassay.records import SubmissionResult
 from nbassay.sandbox.choose import choose
 from nbassay.submissions import Submission
 from nbassay.workshop import Workshop, read_workshop
-
-ROOT = Path(__file__).parents[1]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What a way should get beside what it got."""
-
-    name: str
-    way: Misconception | Variant
-    result: SubmissionResult
-
-    @property
-    def lost(self) -> set[str]:
-        """Checks that were not passed."""
-        return {check.id for check in self.result.checks if check.outcome != "passed"}
-
-    @property
-    def missed(self) -> set[str]:
-        """Checks that should have failed and passed."""
-        return set(self.way.must_fail) - self.lost if isinstance(self.way, Misconception) else set()
-
-    @property
-    def unintended(self) -> set[str]:
-        """Checks that failed and should have passed."""
-        if isinstance(self.way, Misconception):
-            return self.lost - {*self.way.must_fail, *self.way.may_fail}
-        return self.lost if self.way.status == "graded" else set()
-
-    @property
-    def has_wrong_status(self) -> bool:
-        """Whether a person was asked to look for nothing, or not asked where none can decide."""
-        if isinstance(self.way, Misconception):
-            return self.result.status not in ("graded", "needs-review")
-        return self.result.status != self.way.status
-
-    @property
-    def is_as_it_should_be(self) -> bool:
-        """Whether nothing is wrong with this verdict."""
-        return not (self.missed or self.unintended or self.has_wrong_status)
-
-
-class Progress:
-    """One line a notebook."""
-
-    def start(self, total: int) -> None:
-        """Begin."""
-        self._total, self._done, self._started = total, 0, time.monotonic()
-
-    def close(self) -> None: ...
-
-    def done(self, name: str, how: str) -> None:
-        """Tell of one notebook."""
-        self._done += 1
-        if how != "already run":
-            seconds = time.monotonic() - self._started
-            print(f"{self._done}/{self._total} {seconds:5.0f} s  {name}: {how}", file=sys.stderr)
 
 
 def read_ways() -> dict[str, Misconception | Variant]:
@@ -128,28 +71,14 @@ def grade_ways(
     )
     results = grade_class(options, submissions, controls=[])
     by_name = {result.learner: result for result in results.submissions}
-    return [Verdict(name=name, way=way, result=by_name[name]) for name, way in ways.items()]
+    return [
+        Verdict(id=name.partition("-")[2], way=way, result=by_name[name])
+        for name, way in ways.items()
+    ]
 
 
-def tell(verdicts: list[Verdict], *, is_verbose: bool) -> None:
-    """Print what is wrong, then the figures."""
-    for verdict in verdicts:
-        if is_verbose or not verdict.is_as_it_should_be:
-            _tell_one(verdict)
-    right = [v for v in verdicts if isinstance(v.way, Variant) and v.way.status == "graded"]
-    undecided = [v for v in verdicts if isinstance(v.way, Variant) and v.way.status != "graded"]
-    wrong = [v for v in verdicts if isinstance(v.way, Misconception)]
-    print(f"right ways: {len(right)}, lost a point: {sum(bool(v.lost) for v in right)}")
-    print(f"right ways sent to a person: {sum(v.has_wrong_status for v in right)}")
-    print(
-        f"undecided ways: {len(undecided)}, not sent: {sum(v.has_wrong_status for v in undecided)}"
-    )
-    print(f"wrong ways: {len(wrong)}, passed: {sum(not v.lost for v in wrong)}")
-    print(f"intended checks missed: {sum(len(v.missed) for v in wrong)}")
-    print(f"unintended checks failed: {sum(len(v.unintended) for v in wrong)}")
-
-
-def _tell_one(verdict: Verdict) -> None:
+def tell(verdict: Verdict) -> None:
+    """Print one verdict, check by check."""
     result = verdict.result
     accuracies = [
         f"{accuracy:.4f}" if accuracy is not None else "-"
@@ -163,6 +92,8 @@ def _tell_one(verdict: Verdict) -> None:
             print(f"    unintended  {check.id} {check.outcome}: {check.saw}")
         elif check.outcome != "passed":
             print(f"    as intended {check.id} {check.outcome}: {check.saw}")
+    if verdict.is_misnamed:
+        print(f"    misnamed    {', '.join(verdict.named) or 'not known'}")
     for note in result.notes:
         print(f"    note        {note}")
 
@@ -175,16 +106,32 @@ def main() -> int:
     parser.add_argument("--only", default="*", help="names like this only: 'wrong-*scaled*'")
     parser.add_argument("--fresh", action="store_true", help="run even what was run before")
     parser.add_argument("-v", "--verbose", action="store_true", help="tell of every way")
-    told = parser.parse_args()
-    ways = {name: way for name, way in read_ways().items() if fnmatch.fnmatch(name, told.only)}
+    parser.add_argument("--figures", type=Path, help="file to write the figures to")
+    asked = parser.parse_args()
+    workshop = read_workshop(ROOT)
+    known = read_ways()
+    ways = {name: way for name, way in known.items() if fnmatch.fnmatch(name, asked.only)}
     verdicts = grade_ways(
         ways,
-        workshop=read_workshop(ROOT),
-        out=told.output,
-        jobs=told.jobs or default_jobs(),
-        is_fresh=told.fresh,
+        workshop=workshop,
+        out=asked.output,
+        jobs=asked.jobs or default_jobs(),
+        is_fresh=asked.fresh,
     )
-    tell(verdicts, is_verbose=told.verbose)
+    for verdict in verdicts:
+        if asked.verbose or not verdict.is_as_it_should_be:
+            tell(verdict)
+    only = "" if asked.only == "*" else f" --only '{asked.only}'"
+    figures = tally(
+        verdicts,
+        checks=workshop.manifest.rubric,
+        is_whole=len(ways) == len(known),
+        origin=origin(workshop, f"python benchmarks/verdicts.py -o OUT{only}"),
+    )
+    for line in told(figures):
+        print(line)
+    if asked.figures is not None:
+        write_figures(asked.figures, figures)
     return 0 if all(verdict.is_as_it_should_be for verdict in verdicts) else 1
 
 

@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from conftest import ROOT
+from verdicts import grade_ways, read_ways
 
 from nbassay.errors import ManifestError
 from nbassay.misconceptions import (
@@ -179,28 +177,20 @@ def test_unknown_cells_are_refused() -> None:
         build_notebook(Variant(title="t", cells={"laod": ""}), REFERENCE)
 
 
-def verdicts() -> ModuleType:
-    """The benchmark, which is no module of a package."""
-    spec = importlib.util.spec_from_file_location("verdicts", ROOT / "benchmarks" / "verdicts.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["verdicts"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.kernel
 @pytest.mark.tensorflow
 def test_some_ways_get_their_verdict(tmp_path: Path) -> None:
     """
-    Right ways lose nothing and wrong ones fail on what they must, and on nothing else.
+    Right ways lose nothing, wrong ones fail on what they must and on nothing else, and each is
+    called by its own name first.
     """
-    benchmark = verdicts()
-    ways = {name: way for name, way in benchmark.read_ways().items() if name in GRADED}
+    ways = {name: way for name, way in read_ways().items() if name in GRADED}
 
-    found = benchmark.grade_ways(ways, workshop=WORKSHOP, out=tmp_path, jobs=2, is_fresh=False)
+    found = grade_ways(ways, workshop=WORKSHOP, out=tmp_path, jobs=2, is_fresh=False)
 
     assert {one.name: (one.missed, one.unintended) for one in found} == {
         name: (set(), set()) for name in GRADED
+    }
+    assert {one.name: one.named for one in found} == {
+        name: [name.removeprefix("wrong-")] if name.startswith("wrong-") else [] for name in GRADED
     }

@@ -1,0 +1,50 @@
+"""What the benchmark commands share: where things lie, progress, and where figures come from."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from nbassay.calibrating import today, tool_versions, versions
+from nbassay.files import write_whole
+from nbassay.records import Record
+from nbassay.workshop import Workshop
+
+ROOT = Path(__file__).parents[1]
+FIGURES = ROOT / "benchmarks" / "figures"
+
+
+class Progress:
+    """One line a notebook that was really run."""
+
+    def start(self, total: int) -> None:
+        """Begin."""
+        self._total, self._done, self._started = total, 0, time.monotonic()
+
+    def close(self) -> None: ...
+
+    def done(self, name: str, how: str) -> None:
+        """Tell of one notebook."""
+        self._done += 1
+        if not how.startswith("already run"):
+            seconds = time.monotonic() - self._started
+            print(f"{self._done}/{self._total} {seconds:5.0f} s  {name}: {how}", file=sys.stderr)
+
+
+def origin(workshop: Workshop, command: str) -> dict[str, object]:
+    """The fields that say where figures come from, for any record of them."""
+    return {
+        "command": command,
+        "date": today(),
+        "packages": versions(workshop),
+        "made_with": tool_versions(),
+    }
+
+
+def write_figures(path: Path, figures: Record) -> None:
+    """Write figures for ``docs/trust.md``; the same figures give the same bytes."""
+    write_whole(path, msgspec.json.format(msgspec.json.encode(figures), indent=1) + b"\n")
+    print(f"figures: {path}")
