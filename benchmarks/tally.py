@@ -186,20 +186,16 @@ def _share(claims: Iterable[bool]) -> Share:
 
 def told(figures: Verdicts) -> Iterator[str]:
     """The figures for a terminal, a line each."""
-    yield f"right ways that lost a point: {_in_words(figures.right_lost)}"
+    yield f"right ways that lost a point: {figures.right_lost}"
     for check_id, lost in figures.right_lost_by_check.items():
-        yield f"    {check_id:<20} {_in_words(lost)}"
-    yield f"right ways sent to a person: {_in_words(figures.right_to_a_person)}"
-    yield f"right ways called a misconception: {_in_words(figures.right_named)}"
-    yield f"undecided ways not sent to a person: {_in_words(figures.undecided_kept)}"
-    yield f"wrong ways that passed: {_in_words(figures.wrong_passed)}"
-    yield f"wrong ways caught by every intended check: {_in_words(figures.wrong_caught)}"
-    yield f"wrong ways failed by an unintended check: {_in_words(figures.wrong_unintended)}"
-    yield f"wrong ways named: {_in_words(figures.wrong_named)}"
+        yield f"    {check_id:<20} {lost}"
+    yield f"right ways sent to a person: {figures.right_to_a_person}"
+    yield f"right ways called a misconception: {figures.right_named}"
+    yield f"undecided ways not sent to a person: {figures.undecided_kept}"
+    yield f"wrong ways that passed: {figures.wrong_passed}"
+    yield f"wrong ways caught by every intended check: {figures.wrong_caught}"
+    yield f"wrong ways failed by an unintended check: {figures.wrong_unintended}"
+    yield f"wrong ways named: {figures.wrong_named}"
     yield "    " + ", ".join(f"{NAMINGS[key]} {count}" for key, count in figures.naming.items())
     for row in figures.confusions:
         yield f"    {row.way} was called {', '.join(row.named) or 'nothing'}"
-
-
-def _in_words(one: Share) -> str:
-    return f"{one.count} of {one.of} (95 % confidence: {one.low:.1%} to {one.high:.1%})"

@@ -103,14 +103,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("-j", "--jobs", type=int, default=None)
-    parser.add_argument("--only", default="*", help="names like this only: 'wrong-*scaled*'")
+    parser.add_argument(
+        "--only", action="append", help="names like this only: 'wrong-*scaled*'; may be repeated"
+    )
     parser.add_argument("--fresh", action="store_true", help="run even what was run before")
     parser.add_argument("-v", "--verbose", action="store_true", help="tell of every way")
     parser.add_argument("--figures", type=Path, help="file to write the figures to")
     asked = parser.parse_args()
     workshop = read_workshop(ROOT)
     known = read_ways()
-    ways = {name: way for name, way in known.items() if fnmatch.fnmatch(name, asked.only)}
+    patterns = asked.only or ["*"]
+    ways = {
+        name: way
+        for name, way in known.items()
+        if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+    }
     verdicts = grade_ways(
         ways,
         workshop=workshop,
@@ -121,7 +128,7 @@ def main() -> int:
     for verdict in verdicts:
         if asked.verbose or not verdict.is_as_it_should_be:
             tell(verdict)
-    only = "" if asked.only == "*" else f" --only '{asked.only}'"
+    only = "".join(f" --only '{pattern}'" for pattern in asked.only or ())
     figures = tally(
         verdicts,
         checks=workshop.manifest.rubric,
