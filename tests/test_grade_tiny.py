@@ -315,6 +315,37 @@ def test_bounds_of_other_versions_are_told(copied: Path, workshop: Path, nbassay
     assert told in json.loads(nbassay("doctor", "--json", cwd=workshop).stdout)["notes"][0]
 
 
+def test_fresh_runs_are_counted_and_reported(
+    copied: Path, workshop: Path, tmp_path: Path, nbassay: Nbassay
+) -> None:
+    """
+    The benchmark counts runs of the reference, a second call runs nothing again, and what it wrote
+    is in results.json, the same bytes each time, and on the class page.
+    """
+    figures = workshop / "reference" / "trust.json"
+    command = [
+        sys.executable, str(ROOT / "benchmarks" / "fresh_reference.py"), "-n", "2",
+        "--workshop", str(workshop), "-o", str(tmp_path / "fresh"), "--figures", str(figures),
+    ]  # fmt: skip
+    first, second = (
+        subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        for _ in range(2)
+    )
+    manifest = workshop / "workshop.toml"
+    manifest.write_text('trust = "reference/trust.json"\n' + manifest.read_text())
+
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert "seeds: 2, 2 of them different" in first.stdout
+    assert (first.stderr.count(": done"), second.stderr.count(": done")) == (2, 0)
+    assert nbassay("score", copied, cwd=workshop).returncode == 0
+    before = (copied / "results.json").read_bytes()
+    assert nbassay("score", copied, cwd=workshop).returncode == 0
+    assert nbassay("report", copied, cwd=workshop).returncode == 0
+    assert before == (copied / "results.json").read_bytes()
+    page = (copied / "index.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
+    assert "of 2 fresh runs of the right solution, none lost points" in page
+
+
 # ------------------------------------------------------------------ submissions of every kind
 
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from nbassay.errors import OutputError
-from nbassay.records import Curve, Results, SubmissionResult
+from nbassay.records import Curve, FreshRuns, Results, SubmissionResult
 from nbassay.reporting import charts, context
 from nbassay.reporting.gradebook import formula_safe, render_gradebook
 from nbassay.reporting.html import environment, render_class, render_student
@@ -120,6 +120,7 @@ def student(one: SubmissionResult, **changes: object) -> str:
         "workshop_title": samples.WORKSHOP_TITLE,
         "pictures": pictures_of([row.index for row in samples.OFTEN_WRONG], samples.pristine_row),
         "step_titles": samples.STEP_TITLES,
+        "fresh_runs": samples.FRESH_RUNS,
     }
     return render_student(one, **{**arguments, **changes})  # type: ignore[arg-type]
 
@@ -368,6 +369,38 @@ def test_notes_on_the_class_lead_its_page():
 
     assert "other <versions>" in Page(klass(results)).text_of("p")
     assert "Note: other <versions>" in without_colours(printed(print_class, results))
+
+
+@pytest.mark.parametrize(
+    ("lost", "low", "high", "words"),
+    [
+        (0, 0.0, 0.01828, "none lost points (95 % confidence: fewer than 1.9 in 100)"),
+        (2, 0.00121, 0.03565, "2 lost points (95 % confidence: 0.1 to 3.6 in 100)"),
+    ],
+)
+def test_chance_stands_with_the_accuracies(lost, low, high, words):
+    """
+    A report says once, in the step of the accuracies, what chance costs right work; so does the
+    class page.
+    """
+    fresh = FreshRuns(checks=["accuracy.train"], runs=200, lost=lost, low=low, high=high)
+    sentence = f"Training is random: of 200 fresh runs of the right solution, {words}."
+    results = msgspec.structs.replace(samples.results([samples.good()]), fresh_runs=fresh)
+
+    assert Page(student(samples.good(), fresh_runs=fresh)).text_of("p", "chance") == [sentence]
+    assert sentence in Page(klass(results)).text_of("p")
+
+
+def test_nothing_is_said_of_chance_that_was_not_measured():
+    """
+    Without figures there is no sentence, and none in a workshop whose checks know no chance.
+    """
+    other = FreshRuns(checks=["another.check"], runs=200, lost=0, low=0.0, high=0.02)
+    silent = msgspec.structs.replace(samples.results([samples.good()]), fresh_runs=None)
+
+    assert "Training is random" not in student(samples.good(), fresh_runs=None)
+    assert "Training is random" not in student(samples.good(), fresh_runs=other)
+    assert "Training is random" not in klass(silent)
 
 
 def test_numbers_stand_beside_the_references():

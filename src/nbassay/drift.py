@@ -118,8 +118,7 @@ def drift_lines(drift: Drift) -> list[str]:
     lines = [
         f"{one.check}: median {one.median:.4f}, calibrated {one.calibrated_median:.4f} "
         f"({one.shift:+.4f}); Kolmogorov-Smirnov {one.statistic:.3f}, p = {one.p_value:.2g}; "
-        f"{one.below.count} of {one.below.of} below the bound {one.bound:.4f} "
-        f"(95 % confidence: {one.below.low:.1%} to {one.below.high:.1%})"
+        f"below the bound {one.bound:.4f}: {one.below}"
         for one in drift.accuracies
     ]
     return [*lines, verdict(drift)]

@@ -16,6 +16,10 @@ class Share(Record, frozen=True, kw_only=True):
     """0..1."""
     high: float
 
+    def __str__(self) -> str:
+        """``2 of 200 (95 % confidence: 0.1% to 3.6%)``."""
+        return f"{self.count} of {self.of} (95 % confidence: {self.low:.1%} to {self.high:.1%})"
+
 
 def share(count: int, of: int) -> Share:
     """

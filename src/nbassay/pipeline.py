@@ -32,6 +32,7 @@ from nbassay.store import (
     write_results,
 )
 from nbassay.submissions import Submission, slug_of
+from nbassay.trust import fresh_runs
 from nbassay.workshop import Workshop
 
 
@@ -183,6 +184,7 @@ def score_class(out: Path, *, workshop: Workshop) -> Results:
         reference=reference,
         submissions=scored[len(controls) :],
         notes=class_notes(controls, workshop),
+        fresh_runs=fresh_runs(workshop),
     )
     write_results(out, results)
     return results

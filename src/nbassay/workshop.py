@@ -113,6 +113,8 @@ class Manifest(_Part, frozen=True, kw_only=True):
     steps: list[Step]
     data: DataPart
     calibration: str | None = None
+    trust: str | None = None
+    """How often right work failed when it was graded (see `nbassay.trust`); decides no mark."""
     misconceptions: str | None = None
     """Folder of known wrong ways, one file each (see `nbassay.misconceptions`)."""
     packages: list[str] = []
@@ -205,6 +207,7 @@ def _check(path: Path, folder: Path, manifest: Manifest) -> None:
     for what, relative in (
         ("checks", manifest.checks),
         ("reference", manifest.reference),
+        *((("trust", manifest.trust),) if manifest.trust is not None else ()),
         *((f"controls.{control.name}", control.notebook) for control in manifest.controls),
     ):
         if not (folder / relative).exists():

@@ -27,6 +27,7 @@ from nbassay.reporting.text import number, one_line, percent, plural, visible
 from nbassay.reporting.wording import (
     NONE,
     STATUS_WORDS,
+    chance_sentence,
     failing_controls,
     first_lost,
     step_name,
@@ -73,6 +74,7 @@ def class_page(
         checks=_check_rates(results, step_titles),
         misconceptions=_misconceptions(submissions),
         controls=tuple(_control(control) for control in results.controls),
+        chance=chance_sentence(results.fresh_runs) if results.fresh_runs else None,
         environment=tuple(
             pair
             for pair in environment_pairs(results.reference.details if results.reference else None)

@@ -141,6 +141,8 @@ class StepGroup:
     """``15 of 25 points``."""
     is_full: bool
     """Whether nothing was lost."""
+    chance: str | None
+    """What chance costs right work here; None where chance has no part, or it was not measured."""
     checks: tuple[CheckLine, ...]
     """In the workshop's order."""
 
@@ -387,6 +389,8 @@ class ClassPage:
     """Commonest first."""
     controls: tuple[ControlLine, ...]
     """In the order they were given."""
+    chance: str | None
+    """What chance costs right work; None when it was not measured."""
     environment: tuple[Pair, ...]
     """Versions and sandbox of the reference's run; nothing that differs from run to run."""
     digest: str

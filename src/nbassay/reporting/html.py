@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import jinja2
 
-from nbassay.records import ControlResult, Results, SubmissionResult
+from nbassay.records import ControlResult, FreshRuns, Results, SubmissionResult
 from nbassay.reporting.classroom import class_page
 from nbassay.reporting.student import student_page
 
@@ -48,6 +48,7 @@ def render_student(
     workshop_title: str,
     pictures: Mapping[int, str] = _EMPTY,
     step_titles: Mapping[int, str] = _EMPTY,
+    fresh_runs: FreshRuns | None = None,
     reports_dir: Path | None = None,
 ) -> str:
     """
@@ -60,6 +61,7 @@ def render_student(
         workshop_title: Over the heading.
         pictures: Position in the test set → ``data:`` address (`nbassay.reporting.pictures`).
         step_titles: Step → its title.
+        fresh_runs: What is known of chance; None when it was not measured.
         reports_dir: The workshop's templates; the engine's where it has none.
     """
     page = student_page(
@@ -69,6 +71,7 @@ def render_student(
         workshop_title=workshop_title,
         pictures=pictures,
         step_titles=step_titles,
+        fresh_runs=fresh_runs,
     )
     templates = environment(reports_dir)
     chosen = templates.select_template(["lab/student.html", "engine/student.html"])

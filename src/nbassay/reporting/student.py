@@ -11,6 +11,7 @@ from nbassay.records import (
     ControlResult,
     Curve,
     Details,
+    FreshRuns,
     Stop,
     SubmissionResult,
 )
@@ -43,6 +44,7 @@ from nbassay.reporting.text import (
 )
 from nbassay.reporting.wording import (
     OUTCOME_WORDS,
+    chance_sentence,
     failing_controls,
     lost_points,
     step_name,
@@ -62,6 +64,7 @@ def student_page(
     workshop_title: str,
     pictures: Mapping[int, str],
     step_titles: Mapping[int, str],
+    fresh_runs: FreshRuns | None = None,
 ) -> StudentPage:
     """
     Prepare one report.
@@ -73,6 +76,7 @@ def student_page(
         workshop_title: Over the heading.
         pictures: Position in the test set → ``data:`` address.
         step_titles: Step → its title; steps without one are told by number.
+        fresh_runs: What is known of chance; None when it was not measured.
     """
     details = result.details
     reference_details = reference.details if reference else None
@@ -98,7 +102,7 @@ def student_page(
         stopped_at=_stopped_at(broken_off),
         misconceptions=tuple(visible(found.hint) for found in result.misconceptions),
         losses=_losses(result.checks, lines, broken_off, step_titles),
-        steps=_steps(result.checks, lines, step_titles),
+        steps=_steps(result.checks, lines, step_titles, fresh_runs),
         numbers=_numbers(result, reference),
         has_reference=reference is not None,
         curves=_curves(details, reference_details),
@@ -289,9 +293,13 @@ def _check_lines(checks: Sequence[CheckResult]) -> tuple[CheckLine, ...]:
 
 
 def _steps(
-    checks: Sequence[CheckResult], lines: Sequence[CheckLine], step_titles: Mapping[int, str]
+    checks: Sequence[CheckResult],
+    lines: Sequence[CheckLine],
+    step_titles: Mapping[int, str],
+    fresh_runs: FreshRuns | None,
 ) -> tuple[StepGroup, ...]:
     groups = []
+    of_chance = set(fresh_runs.checks) if fresh_runs else set()
     for step in _steps_in_order(checks):
         of_step = [pair for pair in zip(checks, lines, strict=True) if pair[0].step == step]
         points = sum(check.points for check, _ in of_step)
@@ -302,6 +310,9 @@ def _steps(
                 title=step_name(step, step_titles),
                 points=f"{number(earned)} of {plural(points, 'point')}",
                 is_full=earned >= points,
+                chance=chance_sentence(fresh_runs)
+                if fresh_runs and any(check.id in of_chance for check, _ in of_step)
+                else None,
                 checks=tuple(line for _, line in of_step),
             )
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
-from nbassay.records import CheckResult, ControlResult
-from nbassay.reporting.text import number, one_line
+from nbassay.records import CheckResult, ControlResult, FreshRuns
+from nbassay.reporting.text import NO_BREAK_SPACE, number, one_line, plural
 
 STATUS_WORDS = {
     "graded": "graded",
@@ -49,3 +50,14 @@ def failing_controls(controls: Sequence[ControlResult]) -> list[str]:
         for control in controls
         if not control.as_expected
     ]
+
+
+def chance_sentence(fresh: FreshRuns) -> str:
+    """What chance costs right work, as it was measured; limits are rounded away from each other."""
+    most = number(math.ceil(1000 * fresh.high) / 10, decimals=1)
+    least = number(math.floor(1000 * fresh.low) / 10, decimals=1)
+    limits = f"{least} to {most} in 100" if fresh.lost else f"fewer than {most} in 100"
+    return (
+        f"Training is random: of {plural(fresh.runs, 'fresh run')} of the right solution, "
+        f"{fresh.lost or 'none'} lost points (95{NO_BREAK_SPACE}% confidence: {limits})."
+    )

@@ -93,6 +93,7 @@ def write_student_report(
             workshop_title=workshop_title,
             pictures=pictures_of(indexes, pristine_rows) if pristine_rows else {},
             step_titles=step_titles,
+            fresh_runs=results.fresh_runs,
             reports_dir=reports_dir,
         ),
     )
