@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -945,6 +946,54 @@ def test_diff_names_learner_check_and_reason(
     assert changes["unscaled"]["outcomes"] == [
         {"check": "tiles.scaled", "before": "failed", "after": "passed"}
     ]
-    assert "another notebook was handed in" in changes["empty"]["reasons"]
+    assert changes["unscaled"]["reasons"] == [
+        "check changed: checks, points, tolerances or calibration are others"
+    ]
+    assert "evidence changed: another notebook was handed in" in changes["empty"]["reasons"]
     assert changes["late"]["before"] == "absent"
     assert "not in both classes" in changes["late"]["reasons"]
+
+
+@pytest.mark.parametrize(
+    ("seed", "numpy", "cell_s", "reason"),
+    [
+        ("7", None, None, r"evidence changed: Seed \d+ before, 7 now"),
+        (None, None, 2.0, r"evidence changed: limit cell_s 20\.0 before, 2\.0 now"),
+        (None, "1.0.0", None, r"library changed: numpy [\d.]+ before, 1\.0\.0 now"),
+        (None, None, None, r"evidence changed: the same notebook showed other facts, .+"),
+    ],
+    ids=["seed", "limit", "library", "nothing recorded"],
+)
+def test_diff_tells_why_the_same_notebook_changed(
+    graded: Path,
+    copied: Path,
+    nbassay: Nbassay,
+    seed: str | None,
+    numpy: str | None,
+    cell_s: float | None,
+    reason: str,
+) -> None:
+    """
+    Evidence of another run of the same notebook: what differs in how it was made is the reason.
+    """
+    right = json.loads((copied / "learners" / "right" / "evidence" / "evidence.json").read_bytes())
+    here = next(fact for fact in right["facts"] if fact["type"] == "environment")
+    shutil.rmtree(copied / "learners" / "right" / "evidence")
+    shutil.copytree(
+        copied / "learners" / "unscaled" / "evidence", copied / "learners" / "right" / "evidence"
+    )
+    path = copied / "learners" / "right" / "evidence" / "evidence.json"
+    evidence = json.loads(path.read_bytes())
+    for fact in evidence["facts"]:
+        if fact["type"] == "environment":
+            fact["seed"] = here["seed"] if seed is None else int(seed)
+            fact["packages"]["numpy"] = numpy or here["packages"]["numpy"]
+    evidence["limits"]["cell_s"] = cell_s or right["limits"]["cell_s"]
+    path.write_text(json.dumps(evidence))
+
+    assert nbassay("score", copied).returncode == 0
+    (change,) = json.loads(nbassay("diff", graded, copied, "--json").stdout)["changes"]
+
+    assert (change["learner"], change["before"], change["after"]) == ("right", "100", "70")
+    assert len(change["reasons"]) == 1
+    assert re.fullmatch(reason, change["reasons"][0])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from nbassay.records import Record, Results, SubmissionResult
 
 RUN_DEPENDENT = {"Seconds", "Peak memory"}
 """Of the environment a sheet tells: what may differ between equal runs."""
+HOW_IT_RAN = ("Attempt", "Seed", "Threads", "Training", "Sandbox")
+"""Of the same: how the run was made. All else are versions."""
 
 
 class OutcomeChange(Record, frozen=True, kw_only=True):
@@ -92,17 +94,53 @@ def _outcomes(
 def _reasons(
     before: SubmissionResult | None, after: SubmissionResult | None, workshop_changed: bool
 ) -> Iterator[str]:
+    """Why, each beginning with what changed: check, evidence or library."""
     if before is None or after is None:
         yield "not in both classes"
         return
-    if before.digest != after.digest:
-        yield "another notebook was handed in"
+    told = False
+    for reason in _differences(before, after, workshop_changed):
+        told = True
+        yield reason
+    if not told:
+        yield (
+            "evidence changed: the same notebook showed other facts, though nothing that is "
+            "recorded of its run differs; or nbassay itself changed"
+        )
+
+
+def _differences(
+    before: SubmissionResult, after: SubmissionResult, workshop_changed: bool
+) -> Iterator[str]:
     if workshop_changed:
-        yield "checks, points, tolerances or calibration changed"
-    old = before.details.environment if before.details else {}
-    new = after.details.environment if after.details else {}
-    for name in sorted({*old, *new} - RUN_DEPENDENT):
-        if old.get(name) != new.get(name):
-            yield f"{name}: {old.get(name, 'none')} before, {new.get(name, 'none')} now"
+        yield "check changed: checks, points, tolerances or calibration are others"
+    old, new = _environment(before), _environment(after)
     if before.status == "not-run" or after.status == "not-run":
-        yield "one of the runs failed on our side"
+        yield "evidence changed: one of the runs failed on our side"
+    elif before.digest != after.digest:
+        yield "evidence changed: another notebook was handed in"
+    else:
+        for name in HOW_IT_RAN:
+            if old.get(name) != new.get(name):
+                yield f"evidence changed: {_pair(name, old, new)}"
+        yield from _other_limits(before, after)
+    for name in sorted({*old, *new} - RUN_DEPENDENT - set(HOW_IT_RAN)):
+        if old and new and old.get(name) != new.get(name):
+            yield f"library changed: {_pair(name, old, new)}"
+
+
+def _environment(one: SubmissionResult) -> dict[str, str]:
+    return one.details.environment if one.details else {}
+
+
+def _other_limits(before: SubmissionResult, after: SubmissionResult) -> Iterator[str]:
+    if before.details is None or after.details is None:
+        return
+    old, new = before.details.limits, after.details.limits
+    for name in sorted({*old, *new}):
+        if old.get(name) != new.get(name):
+            yield f"evidence changed: limit {_pair(name, old, new)}"
+
+
+def _pair(name: str, old: Mapping[str, object], new: Mapping[str, object]) -> str:
+    return f"{name} {old.get(name, 'none')} before, {new.get(name, 'none')} now"
