@@ -30,7 +30,12 @@ DOCS = ROOT / "docs"
 DESIGN = DOCS / "design" / "0001-overview.md"
 GUIDES = sorted(DOCS.rglob("*.md"))
 TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
-PAGES = [*TOP, *GUIDES, ROOT / "examples" / "README.md", ROOT / "lab" / "lab.md"]
+PAGES = [
+    *TOP,
+    *GUIDES,
+    *(ROOT / folder / "README.md" for folder in ("benchmarks", "examples")),
+    ROOT / "lab" / "lab.md",
+]
 
 SLUG = re.compile(r"[a-z]+(-[a-z]+)*")
 """A heading of this form in messages.md is an error's; the others have capitals and blanks."""
@@ -231,7 +236,7 @@ def test_commands_to_come_are_called_planned(page: Path) -> None:
         for option in [*one.opts, *one.secondary_opts]
     } | {"--help"}
     known = [*cli.commands, "COMMAND"]
-    foreign = {"--evidence", "--only", "--check"}  # of pytest, benchmarks/verdicts.py and ruff
+    foreign = {"--evidence", "--only", "--figures", "--check"}  # of pytest, benchmarks/, ruff
     wrong = []
     for token in MarkdownIt("commonmark").enable("table").parse(page.read_text("utf-8")):
         if token.type != "inline":
