@@ -122,6 +122,16 @@ def test_calibrate_compares(tmp_path: Path, nbassay: Nbassay, shift: float, code
     assert ("Drifted: " if code else "No drift: ") in done.stdout
 
 
+def test_nothing_is_compared_with_itself(nbassay: Nbassay) -> None:
+    """
+    Without -o the workshop's own calibration would be held against itself.
+    """
+    done = nbassay("calibrate", "--against", "reference/calibration.json", cwd=ROOT)
+
+    assert done.returncode == 2
+    assert "compared with itself" in done.stderr
+
+
 def test_old_calibrations_can_be_read(tmp_path: Path) -> None:
     """
     A file from before versions of nbassay and Python were recorded is a calibration still.

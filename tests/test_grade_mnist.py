@@ -184,7 +184,8 @@ def test_links_of_the_class_page_lead_to_reports(browser, graded: Path) -> None:
 
 def test_calibration_goes_on_where_it_was(tmp_path: Path) -> None:
     """
-    Each run is kept as it ends; a second call adds what is missing and runs nothing twice.
+    Each run is kept as it ends, with what made it and when; a second call adds what is missing and
+    runs nothing twice.
     """
     target = tmp_path / "calibration.json"
 
@@ -199,6 +200,10 @@ def test_calibration_goes_on_where_it_was(tmp_path: Path) -> None:
     first = calibrate(1)
     both = calibrate(2)
 
+    written = json.loads(target.read_text())
+
+    assert set(written["made_with"]) == {"nbassay", "python"}
+    assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", written["date"])
     assert [run["seed"] for run in both] == [0, 1]
     assert both[0] == first[0]
     assert both[0]["train_accuracy"] != both[1]["train_accuracy"]

@@ -414,6 +414,8 @@ def calibrate(
         if workshop.manifest.calibration is None:
             raise UsageError("workshop.toml names no calibration; give a file with -o")
         target = workshop.path(workshop.manifest.calibration)
+    if against is not None and against.resolve() == target.resolve():
+        raise UsageError(f"{against}: a calibration compared with itself; give another with -o")
     found = calibrating.calibrate(
         workshop,
         target,
