@@ -56,7 +56,7 @@ def test_equal_distributions_do_not_drift() -> None:
     ]
 
     assert sum(bool(one.drifted) for one in found) <= 3  # 60 × 0.01, and luck
-    assert drift_lines(found[0])[-1].startswith("No drift")
+    assert drift_lines(found[0])[-1].startswith("No drift found")
 
 
 @pytest.mark.parametrize("shift", [-0.003, 0.003])
@@ -119,7 +119,7 @@ def test_calibrate_compares(tmp_path: Path, nbassay: Nbassay, shift: float, code
 
     assert done.returncode == code, done.stderr
     assert done.stdout.count("Kolmogorov-Smirnov") == 2
-    assert ("Drifted: " if code else "No drift: ") in done.stdout
+    assert ("Drifted: " if code else "No drift found: ") in done.stdout
 
 
 def test_nothing_is_compared_with_itself(nbassay: Nbassay) -> None:

@@ -129,7 +129,8 @@ def verdict(drift: Drift) -> str:
     told = ", ".join(f"{name} {version}" for name, version in drift.packages.items())
     if not drift.drifted:
         return (
-            f"No drift: with {told}, these {drift.runs} runs cannot be told from the calibration's."
+            f"No drift found: with {told}, these {drift.runs} runs cannot be told from the "
+            "calibration's."
         )
     words = [
         f"{one.check} is {'lower' if one.shift < 0 else 'higher'} by {abs(one.shift):.4f}"
