@@ -43,7 +43,7 @@ def scattered(
     )
 
 
-CALIBRATED = scattered(300, seed=1)
+CALIBRATED = scattered(300, seed=1, first=5000)
 
 
 def test_equal_distributions_do_not_drift() -> None:
@@ -83,6 +83,23 @@ def test_a_heavy_tail_is_drift() -> None:
     assert train.below.count >= 6
     assert [one.check for one in drift.drifted] == ["accuracy.train"]
     assert "more than 1 % lie below its bound" in drift_lines(drift)[-1]
+
+
+def test_equal_runs_of_the_same_seeds_are_no_drift() -> None:
+    """
+    The same accuracies seed by seed are the same training, however unlucky these seeds are.
+    """
+    lowest = sorted(CALIBRATED.runs, key=lambda run: run.train_accuracy)[:10]
+    same = msgspec.structs.replace(CALIBRATED, runs=lowest, packages={"keras": "3.8.0"})
+    other = msgspec.structs.replace(lowest[0], test_accuracy=0.95)
+    almost = msgspec.structs.replace(same, runs=[other, *lowest[1:]])
+    found, found_almost = (
+        find_drift(runs, calibrated=CALIBRATED, bounds=BOUNDS) for runs in (same, almost)
+    )
+
+    assert (found.shared, found.equal, found.drifted) == (10, 10, [])
+    assert "equal to the calibration's run of the same seed: 10 of 10" in drift_lines(found)
+    assert (found_almost.equal, bool(found_almost.drifted)) == (9, True)
 
 
 @pytest.mark.parametrize(
