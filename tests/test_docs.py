@@ -48,12 +48,16 @@ PARTS = [
     records.BlobHeader,
     records.Evidence,
     records.Ending,
+    records.SecondBox,
+    records.Rebuilt,
     records.Array,
     records.Rows,
     records.Labels,
     records.Data,
     records.Layer,
     records.Step,
+    records.Graph,
+    records.Node,
     records.Compiled,
 ]
 

@@ -22,12 +22,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from nbassay.errors import EvidenceError, OutputError
+from nbassay.graph import plan_of, weights_of
 from nbassay.inside.channel import BLOB, BLOB_HEAD, CELL, FACT
+from nbassay.inside.watching import SAMPLE_ROWS
 from nbassay.pristine import RowIndex
 from nbassay.records import (
     BlobHeader,
     Evidence,
     Fact,
+    Graph,
     Labels,
     PredictFact,
     Record,
@@ -125,8 +128,26 @@ class Collector:
                 ):
                     if ref is not None:
                         yield ref, self._blob(ref, "float32", dimensions)
+            elif isinstance(record, Graph):
+                yield from self._graph(record)
             elif isinstance(record, PredictFact) and record.classes is not None:
                 yield record.classes, self._blob(record.classes, "int64", 1)
+
+    def _graph(self, graph: Graph) -> Iterator[tuple[str, np.ndarray]]:
+        weights = {
+            ref: self._blob(ref, "float32", axes)
+            for node in graph.nodes
+            for _name, ref, axes in weights_of(node)
+        }
+        answer = self._blob(graph.answer, "float32", 2)
+        try:
+            plan = plan_of(graph, weights)
+        except ValueError as error:
+            raise EvidenceError(f"a network that cannot be built: {error}") from error
+        if answer.shape != (SAMPLE_ROWS, plan.outputs):
+            raise EvidenceError(f"an answer of another shape than its network's: {answer.shape}")
+        yield from weights.items()
+        yield graph.answer, answer
 
     def _blob(self, ref: str, dtype: str, dimensions: int) -> np.ndarray:
         array = self._blobs.get(ref)

@@ -1,7 +1,9 @@
 """
 Measurement: what a network knows, computed here from its weights and the pristine data.
 
-NumPy only; no TensorFlow, no code of the learner.
+NumPy only; no TensorFlow, no code of the learner. Of a network that NumPy cannot follow, the
+answers are those that Keras gave in a second box (`nbassay.secondbox`); what they are worth is
+computed here all the same.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import numpy as np
 from nbassay.network import operations, run_steps
 from nbassay.observed import Candidate, Observed, steps_before_first_dense
 from nbassay.pristine import PristineSet
-from nbassay.records import Array, Measurement, ModelFact, Step, Wrong
+from nbassay.records import Array, Measurement, ModelFact, Number, Step, Wrong
 
 SHOWN_WRONG = 8
 CHUNK_ROWS = 10_000
@@ -62,8 +64,15 @@ def preparation_of(array: Array, levels: int) -> Preparation | None:
 def predicted_classes(
     state: ModelFact, observed: Observed, preparation: Preparation, part: PristineSet
 ) -> np.ndarray:
-    """The network's answer for every row of *part*: int64 (n,)."""
-    assert state.steps is not None
+    """
+    The network's answer for every row of *part*: int64 (n,).
+
+    Raises:
+        ValueError: It does not fit the data, is too large, or was never asked.
+        KeyError: Numbers that it names are not there.
+    """
+    if state.steps is None:
+        return _kept_classes(state, observed, preparation, part)
     cost = operations(state.steps, observed.blobs, rows=part.count, width=part.width)
     observed.spend(cost)
     answers = []
@@ -94,22 +103,19 @@ def measure(
     pristine, state = observed.pristine, candidate.state
     if train not in pristine.sets or test not in pristine.sets:
         return _unmeasured("the workshop has no such data")
-    if state.steps is None:
+    if state.steps is None and state.graph is None:
         return _unmeasured(state.why_not or "the network could not be followed")
-    if (
-        state.gap is None
-        or not isinstance(state.gap, float)
-        or state.gap > largest_gap * _size(state)
-    ):
-        gap = state.gap if state.gap is not None else "nothing"
+    gap = _gap(state, observed)
+    if not isinstance(gap, float) or gap > largest_gap * _size(state):
+        if state.steps is None:
+            return _unmeasured(_why_not_rebuilt(state, observed))
         if not (gap == "nan" and _is_broken(state, observed)):
-            return _unmeasured(f"the chain of layers and the network differ by {gap}")
-    unclear = _unclear_preparation(candidate, observed)
-    if unclear is not None:
-        return _unmeasured(unclear)
-    preparation = _preparation(candidate, observed)
-    if preparation is None:
-        return _unmeasured("it is not known how the network's input was prepared")
+            differ = gap if gap is not None else "nothing"
+            return _unmeasured(f"the chain of layers and the network differ by {differ}")
+    try:
+        preparation = preparation_for(candidate, observed)
+    except ValueError as error:
+        return _unmeasured(str(error))
     try:
         train_classes = predicted_classes(state, observed, preparation, pristine[train])
         test_classes = predicted_classes(state, observed, preparation, pristine[test])
@@ -154,6 +160,38 @@ def prepared_range(
     return float(reached.min()), float(reached.max())
 
 
+def preparation_for(candidate: Candidate, observed: Observed) -> Preparation:
+    """
+    How pristine rows are brought to what *candidate* was fitted on.
+
+    Raises:
+        ValueError: That is not known; the message says why.
+    """
+    unclear = _unclear_preparation(candidate, observed)
+    if unclear is not None:
+        raise ValueError(unclear)
+    preparation = _preparation(candidate, observed)
+    if preparation is None:
+        raise ValueError("it is not known how the network's input was prepared")
+    return preparation
+
+
+def _kept_classes(
+    state: ModelFact, observed: Observed, preparation: Preparation, part: PristineSet
+) -> np.ndarray:
+    """What Keras answered in the second box for the rows of *part*, prepared in the same way."""
+    found = observed.rebuilt.get(state.state)
+    if found is None or found.why_not is not None:
+        raise ValueError("it was not asked in a second box")
+    asked = (found.scale, found.offset)
+    if not np.allclose(asked, (preparation.scale, preparation.offset), rtol=1e-6, atol=1e-12):
+        raise ValueError("it was asked about rows that were prepared in another way")
+    classes = observed.blobs[found.classes[part.name]]
+    if classes.shape != (part.count,):
+        raise ValueError(f"{len(classes)} answers for {part.count} rows")
+    return classes
+
+
 def _preparation(candidate: Candidate, observed: Observed) -> Preparation | None:
     """As for the last fit; of a network never fitted, as for what it was asked."""
     arrays = [fit.data.x for fit in reversed(candidate.fits)]
@@ -194,15 +232,34 @@ def _examples(truth: np.ndarray, predicted: np.ndarray) -> list[Wrong]:
     ]
 
 
+def _gap(state: ModelFact, observed: Observed) -> Number | None:
+    """Largest difference between the network and what we make of it, on the probe's sample."""
+    if state.steps is not None:
+        return state.gap
+    found = observed.rebuilt.get(state.state)
+    return None if found is None else found.gap
+
+
+def _why_not_rebuilt(state: ModelFact, observed: Observed) -> str:
+    found = observed.rebuilt.get(state.state)
+    why_not = f"{state.why_not or 'NumPy cannot follow the network'}, and "
+    if found is None:
+        return why_not + "it was not asked in a second box"
+    if found.why_not is not None:
+        return why_not + found.why_not
+    gap = "not a number" if found.gap is None else found.gap
+    return f"the network and what Keras built of its layers and weights differ by {gap}"
+
+
 def _size(state: ModelFact) -> float:
     """Differences grow with the output: a softmax stays below 1, a linear output does not."""
-    last = next((step for step in reversed(state.steps or []) if step.op != "identity"), None)
-    bounded = (
-        last is not None
-        and last.op == "activation"
-        and last.activation in ("softmax", "sigmoid", "tanh")
-    )
-    return 1.0 if bounded else 100.0
+    activation: str | None = None
+    if state.steps is None:
+        activation = state.graph.nodes[-1].activation if state.graph is not None else None
+    else:
+        last = next((step for step in reversed(state.steps) if step.op != "identity"), None)
+        activation = last.activation if last is not None and last.op == "activation" else None
+    return 1.0 if activation in ("softmax", "sigmoid", "tanh") else 100.0
 
 
 def _is_broken(state: ModelFact, observed: Observed) -> bool:

@@ -15,6 +15,8 @@ from nbassay.records import Step
 
 Weights = dict[str, np.ndarray]
 """Blob name → float32 array."""
+MOST_WEIGHT_BYTES = 16 << 20
+"""Larger networks are told by their layers only."""
 
 
 def _softmax(x: np.ndarray) -> np.ndarray:

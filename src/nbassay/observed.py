@@ -26,9 +26,11 @@ from nbassay.records import (
     Evidence,
     Fact,
     FitFact,
+    Graph,
     ModelFact,
     PictureFact,
     PredictFact,
+    Rebuilt,
     RemarkFact,
     Step,
 )
@@ -74,6 +76,10 @@ class Observed:
         self._facts: Sequence[Fact] = evidence.facts
         self._operations_left = MOST_OPERATIONS
         self.states = {fact.state: fact for fact in self._facts if isinstance(fact, ModelFact)}
+        second = evidence.second
+        self.rebuilt: dict[int, Rebuilt] = (
+            {} if second is None else {one.state: one for one in second.networks}
+        )
 
     def spend(self, operations: int) -> None:
         """
@@ -266,8 +272,23 @@ def _profiles_of(pristine: Pristine) -> set[tuple[int, ...]]:
 def steps_before_first_dense(state: ModelFact) -> list[Step]:
     """Flattening and scaling that the network does itself."""
     before: list[Step] = []
+    if state.steps is None and state.graph is not None:
+        return _scaling_at_first(state.graph)
     for step in state.steps or []:
         if step.op == "dense":
             break
         before.append(step)
     return [step for step in before if step.op != "identity"]
+
+
+def _scaling_at_first(graph: Graph) -> list[Step]:
+    """What a network that is no chain does to its input, one layer after the other."""
+    steps: list[Step] = []
+    for position, node in enumerate(graph.nodes[1:], start=1):
+        if node.inputs != [position - 1]:
+            break
+        if node.kind == "Rescaling":
+            steps.append(Step(op="rescale", layer=node.layer, scale=node.scale, offset=node.offset))
+        elif node.kind != "Reshape":
+            break
+    return steps

@@ -134,6 +134,82 @@ class Step(Record, frozen=True, kw_only=True):
     deviation: BlobRef | None = None
 
 
+Pair = Annotated[list[Annotated[int, Meta(ge=1, le=1000)]], Meta(min_length=2, max_length=2)]
+RowShape = Annotated[list[Annotated[int, Meta(ge=1, le=1 << 20)]], Meta(min_length=1, max_length=8)]
+
+
+class Node(Record, frozen=True, kw_only=True):
+    """One operation of a network that is no chain; `nbassay.graph` has the rules of each kind."""
+
+    kind: Literal[
+        "Input",
+        "Dense",
+        "Conv2D",
+        "DepthwiseConv2D",
+        "MaxPooling2D",
+        "AveragePooling2D",
+        "GlobalMaxPooling2D",
+        "GlobalAveragePooling2D",
+        "ZeroPadding2D",
+        "BatchNormalization",
+        "LayerNormalization",
+        "Normalization",
+        "Rescaling",
+        "Activation",
+        "LeakyReLU",
+        "Reshape",
+        "Add",
+        "Concatenate",
+    ]
+    """As Keras calls it. A layer with an activation is two nodes."""
+    inputs: Annotated[list[Annotated[int, Meta(ge=0, lt=400)]], Meta(max_length=16)] = []
+    """Positions of the nodes that it takes, each before its own; none of ``Input``."""
+    layer: Label | None = None
+    shape: RowShape | None = None
+    """Of ``Input`` and ``Reshape``: of one row, without the batch axis."""
+    activation: Label | None = None
+    """Of ``Activation``: one that `nbassay.network` knows."""
+    slope: float | None = None
+    """Of ``LeakyReLU``: factor of what is below zero."""
+    size: Pair | None = None
+    """Of pooling: height and width of the window."""
+    strides: Pair | None = None
+    """Of convolutions and pooling."""
+    dilation: Pair | None = None
+    """Of convolutions."""
+    padding: Literal["valid", "same"] | None = None
+    """Of convolutions and pooling."""
+    margins: (
+        Annotated[list[Annotated[int, Meta(ge=0, le=1000)]], Meta(min_length=4, max_length=4)]
+        | None
+    ) = None
+    """Of ``ZeroPadding2D``: rows above and below, columns left and right."""
+    axis: Annotated[int, Meta(ge=1, le=8)] | None = None
+    """Of ``Concatenate``, the batch axis being 0."""
+    scale: float | None = None
+    """Of ``Rescaling``: ``x * scale + offset``."""
+    offset: float | None = None
+    epsilon: Annotated[float, Meta(ge=0, le=1)] | None = None
+    """Of batch and layer normalization, both over the last axis."""
+    kernel: BlobRef | None = None
+    """``Dense``: (inputs, units); convolutions: (height, width, inputs, filters)."""
+    bias: BlobRef | None = None
+    gamma: BlobRef | None = None
+    beta: BlobRef | None = None
+    mean: BlobRef | None = None
+    """Of ``BatchNormalization`` (the moving one) and ``Normalization``."""
+    variance: BlobRef | None = None
+
+
+class Graph(Record, frozen=True, kw_only=True):
+    """A network that NumPy cannot follow, so described that Keras can build it again."""
+
+    nodes: Annotated[list[Node], Meta(min_length=2, max_length=400)]
+    """``Input`` first; the last one's output is the network's."""
+    answer: BlobRef
+    """float32 (8, outputs): the network's own answer to the probe's sample."""
+
+
 class Compiled(Record, frozen=True, kw_only=True):
     """What ``compile`` was told, recognised by class, not by spelling."""
 
@@ -161,6 +237,8 @@ class ModelFact(Record, tag="model", frozen=True, kw_only=True):
     steps: Annotated[list[Step], Meta(max_length=400)] | None
     """None when the network is no plain chain that NumPy can follow; *why_not* says why."""
     why_not: Text | None
+    graph: Graph | None = None
+    """Without *steps*: what the second box builds; None when *why_not* speaks of that too."""
     gap: Number | None
     """Largest difference between the chain's answer and the model's own on the probe's sample."""
     compiled: Compiled | None
@@ -301,6 +379,30 @@ class Ending(Record, frozen=True, kw_only=True):
     peak_memory_bytes: Count
 
 
+class Rebuilt(Record, frozen=True, kw_only=True):
+    """What one network answered when Keras had built it again from its graph."""
+
+    state: Serial
+    scale: float
+    """How pristine rows were prepared: one level in the units of the network's input."""
+    offset: float
+    dtype: Label
+    gap: Number | None
+    """Largest difference from the network's own answer to the probe's sample."""
+    classes: dict[Label, BlobRef]
+    """Set → int64 (n,): the index of the largest output for each pristine row."""
+    why_not: Text | None
+    """Why there are no answers; None when there are."""
+
+
+class SecondBox(Record, frozen=True, kw_only=True):
+    """The box in which Keras answered for networks that NumPy cannot follow."""
+
+    ending: Ending | None
+    """None when none was started: no network was small enough."""
+    networks: list[Rebuilt]
+
+
 class Evidence(Record, frozen=True, kw_only=True):
     """All facts of one run of one notebook: ``evidence/evidence.json``."""
 
@@ -321,6 +423,8 @@ class Evidence(Record, frozen=True, kw_only=True):
     facts: list[Fact]
     refused: Annotated[list[Text], Meta(max_length=100)]
     """What was sent and not believed, and why."""
+    second: SecondBox | None = None
+    """None when no network needed one."""
 
 
 # ---------------------------------------------------------------- results

@@ -25,6 +25,7 @@ from nbassay.notebook import Notebook
 from nbassay.pristine import Pristine
 from nbassay.records import SCHEMA_EVIDENCE, Evidence
 from nbassay.sandbox import Box, Mount, Sandbox
+from nbassay.secondbox import measure_again
 from nbassay.workshop import Workshop
 
 HOME = "/home/learner"
@@ -57,7 +58,7 @@ def run_notebook(
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Run:
     """
-    Run *notebook* in a box of its own.
+    Run *notebook* in a box of its own; networks that NumPy cannot follow, in a second one.
 
     Args:
         data_folder: The lab's raw files on the host (see `nbassay.pristine.unpack_data`).
@@ -108,6 +109,22 @@ def run_notebook(
         facts=facts,
         refused=collector.refused,
     )
+    if ending.reason != "interrupted":
+        second, classes = measure_again(
+            evidence,
+            blobs,
+            workshop=workshop,
+            pristine=pristine,
+            data_folder=data_folder,
+            sandbox=sandbox,
+            env=_environment(),
+            workdir=HOME,
+            should_stop=should_stop,
+        )
+        if second is not None and second.ending is not None:
+            ending = second.ending if second.ending.reason == "interrupted" else ending
+        evidence = msgspec.structs.replace(evidence, second=second, ending=ending)
+        blobs |= classes
     return Run(evidence=evidence, blobs=blobs, outputs=collector.cells)
 
 

@@ -170,7 +170,7 @@ def _graded(
             curves=_curves(case),
             measurement=measurement,
             stops=_stops(observed),
-            environment=_environment(observed.evidence, observed),
+            environment=_environment(observed.evidence, observed) | _second_box(case),
             limits=observed.evidence.limits,
         ),
     )
@@ -219,12 +219,7 @@ def _contradictions(case: Case) -> list[str]:
             continue
         state = observed.states[fact.state]
         agree = observed.labels_agree(fact.data.x, fact.data.y)
-        if (
-            state.steps is None
-            or not observed.covers(fact.data.x, test)
-            or agree is None
-            or not agree.all()
-        ):
+        if not observed.covers(fact.data.x, test) or agree is None or not agree.all():
             continue
         assert fact.data.x is not None
         preparation = preparation_of(fact.data.x, observed.pristine.levels)
@@ -288,6 +283,18 @@ def _curves(case: Case) -> list[Curve]:
                 value if isinstance(value, float) else None for value in values
             )
     return [Curve(metric=metric, values=values) for metric, values in series.items()]
+
+
+def _second_box(case: Case) -> dict[str, str]:
+    """Where the accuracy was measured, if it was not here."""
+    second, candidate = case.observed.evidence.second, case.candidate
+    is_measured = case.measurement is not None and case.measurement.test_accuracy is not None
+    if second is None or second.ending is None or candidate is None or not is_measured:
+        return {}
+    if candidate.state.steps is not None:
+        return {}
+    seconds = second.ending.seconds
+    return {"Accuracy": f"measured with Keras in a second sandbox, in {seconds:.1f} seconds"}
 
 
 def _environment(evidence: Evidence, observed: Observed) -> dict[str, str]:

@@ -91,7 +91,10 @@ def has_evidence(folder: Path, attempt: int, key: str) -> bool:
         evidence, _blobs = read_evidence(evidence_folder(folder, attempt))
     except EvidenceError:
         return False
-    return evidence.key == key and evidence.ending.reason != "could-not-start"
+    endings = [evidence.ending, evidence.second.ending if evidence.second is not None else None]
+    return evidence.key == key and all(
+        ending is None or ending.reason != "could-not-start" for ending in endings
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,8 @@ Facts of Keras networks: what they compute, found by watching them compute.
 
 A network is followed by one eager pass over a small fixed sample, noting what each layer was
 given and what it returned. So a Sequential, a functional or a subclassed model, an activation as
-argument, as layer or as a bare function all give the same chain of steps.
+argument, as layer or as a bare function all give the same chain of steps. What is no chain is drawn
+as a graph (`nbassay.inside.graphs`).
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ import dataclasses
 import hashlib
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from nbassay.inside.activations import recognise_activation, static_activation
 from nbassay.inside.arrays import number
 from nbassay.inside.channel import Channel
-from nbassay.network import ACTIVATIONS, Weights, run_steps
+from nbassay.inside.graphs import draw
+from nbassay.inside.watching import Call, NotFollowed, watch
+from nbassay.network import MOST_WEIGHT_BYTES, Weights, run_steps
 from nbassay.records import Compiled, Layer, ModelFact, Step
 
-MOST_WEIGHT_BYTES = 16 << 20
-"""Larger networks are told by their layers only."""
 MOST_STATES = 200
-RELATIVE, ABSOLUTE = 1e-4, 1e-5
 SUM_ERROR = 1e-6
 """Of the size of its terms: what float32 sums in another order differ by, at most."""
 
@@ -111,7 +112,7 @@ class ModelBook:
         if len(self._states) >= MOST_STATES:
             return Seen(serial, None)
         state = self._states[key] = len(self._states)
-        steps, gap, why_not = None, None, None
+        steps, graph, gap, why_not = None, None, None, None
         effective = [_layer(layer) for layer in leaves]
         if not weights:
             why_not = "the network was not built: it never saw data and names no input shape"
@@ -122,8 +123,13 @@ class ModelBook:
         else:
             try:
                 self.is_watching = True
-                steps, gap, effective = self._follow(model, row_shape)
-            except NotAChain as error:
+                sample, calls, answer = watch(model, row_shape)
+                try:
+                    steps, gap, effective = self._follow(sample, calls, answer)
+                except NotFollowed as error:
+                    why_not = str(error)
+                    graph = draw(sample, calls, answer, self._channel.blob)
+            except NotFollowed as error:
                 why_not = str(error)
             except Exception as error:
                 why_not = f"the network could not be followed: {type(error).__name__}"
@@ -139,6 +145,7 @@ class ModelBook:
                 layers=effective[:400],
                 steps=steps,
                 why_not=why_not,
+                graph=graph,
                 gap=gap,
                 compiled=compiled,
                 weights=digest,
@@ -164,18 +171,14 @@ class ModelBook:
     # ------------------------------------------------------------ following
 
     def _follow(
-        self, model: Any, row_shape: tuple[int, ...]
+        self, sample: np.ndarray, calls: Sequence[Call], answer: np.ndarray
     ) -> tuple[list[Step], float, list[Layer]]:
-        sample = _sample(row_shape)
-        calls: list[tuple[Any, np.ndarray, np.ndarray]] = []
-        with _noting_calls(calls):
-            told = {"training": False} if getattr(model, "_call_has_training_arg", False) else {}
-            answer = np.asarray(model(sample, **told))
         steps: list[Step] = []
         layers: list[Layer] = []
         weights: Weights = {}
         current = sample
-        for layer, given, returned in calls:
+        for call in calls:
+            layer, given, returned = call.layer, call.only(), np.asarray(call.returned)
             steps += self._bridge(current, given, before=layer.name)
             own = self._steps_of(layer, given, returned, weights)
             steps += own
@@ -185,7 +188,7 @@ class ModelBook:
         steps += self._bridge(current, answer, before="the output")
         replayed = run_steps(steps, weights, sample)
         if replayed.shape != answer.shape:
-            raise NotAChain("the chain of layers has another output than the network")
+            raise NotFollowed("the chain of layers has another output than the network")
         gap = float(np.abs(replayed - answer).max())
         return steps, gap, layers
 
@@ -207,9 +210,9 @@ class ModelBook:
                 weights[bias_ref] = bias
             dense = Step(op="dense", layer=name, kernel=kernel_ref, bias=bias_ref)
             told = getattr(layer, "activation", None)
-            activation = _recognise_activation(before, returned, told, blur)
+            activation = recognise_activation(before, returned, told, blur)
             if activation is None:
-                raise NotAChain(f"layer {name} has an activation that is not known")
+                raise NotFollowed(f"layer {name} has an activation that is not known")
             return [dense, Step(op="activation", layer=name, activation=activation)]
         if type(layer).__name__ == "Normalization" and given.shape == returned.shape:
             mean = np.broadcast_to(np.asarray(layer.mean, np.float32), given.shape[-1:]).copy()
@@ -219,7 +222,7 @@ class ModelBook:
             weights[mean_ref], weights[deviation_ref] = mean, deviation
             return [Step(op="normalize", layer=name, mean=mean_ref, deviation=deviation_ref)]
         if list(getattr(layer, "weights", [])):
-            raise NotAChain(f"layer {name} is a {type(layer).__name__}")
+            raise NotFollowed(f"layer {name} is a {type(layer).__name__}")
         return self._bridge(given, returned, before=name) or [Step(op="identity", layer=name)]
 
     def _bridge(self, left: np.ndarray, right: np.ndarray, *, before: str) -> list[Step]:
@@ -232,10 +235,10 @@ class ModelBook:
                 and np.array_equal(left.reshape(right.shape), right)
             ):
                 return [Step(op="flatten")]
-            raise NotAChain(f"what reaches {before} does not come from the layer before alone")
+            raise NotFollowed(f"what reaches {before} does not come from the layer before alone")
         if np.array_equal(left, right):
             return []
-        activation = _recognise_activation(left, right, None)
+        activation = recognise_activation(left, right, None)
         if activation is not None:
             return [Step(op="activation", activation=activation)]
         spread = float(left.max() - left.min())
@@ -248,81 +251,7 @@ class ModelBook:
                 offset = 0.0  # what is left of it is rounding
             if np.allclose(left * scale + offset, right, rtol=1e-5, atol=1e-5):
                 return [Step(op="rescale", scale=scale, offset=offset)]
-        raise NotAChain(f"what reaches {before} is changed in a way that is not known")
-
-
-class NotAChain(Exception):
-    """The network is no plain chain of known steps; the message says where."""
-
-
-@contextlib.contextmanager
-def _noting_calls(calls: list[tuple[Any, np.ndarray, np.ndarray]]) -> Iterator[None]:
-    """Note every call of a layer that holds no other layer, while the block runs."""
-    layer_class = sys.modules["keras"].layers.Layer
-    original = layer_class.__call__
-
-    def noting(self: Any, *args: Any, **kwargs: Any) -> Any:
-        returned = original(self, *args, **kwargs)
-        if not list(self._flatten_layers(include_self=False)) and args:
-            calls.append((self, np.asarray(args[0]), np.asarray(returned)))
-        return returned
-
-    layer_class.__call__ = noting
-    try:
-        yield
-    finally:
-        layer_class.__call__ = original
-
-
-def _sample(row_shape: tuple[int, ...]) -> np.ndarray:
-    """Eight rows, half of them 0..1 and half 0..255, drawn from a generator of our own."""
-    generator = np.random.Generator(np.random.PCG64(0))
-    sample = generator.random((8, *row_shape), dtype=np.float32)
-    sample[4:] *= 255
-    return sample
-
-
-def _recognise_activation(
-    before: np.ndarray, after: np.ndarray, function: Any, blur: np.ndarray | float = 0.0
-) -> str | None:
-    """
-    Name of the activation that turns *before* into *after*.
-
-    Args:
-        function: What the layer names; asked when the values fit more than one.
-        blur: How far *before* may be off.
-    """
-    if before.shape != after.shape:
-        return None
-    with np.errstate(all="ignore"):
-        fitting = [
-            name
-            for name, apply in ACTIVATIONS.items()
-            if np.isclose(apply(before), after, rtol=RELATIVE, atol=ABSOLUTE + blur).all()
-        ]
-    if len(fitting) > 1:  # the sample did not tell them apart: ask the function itself
-        told = _told_name(function)
-        return told if told in fitting else fitting[0]
-    return fitting[0] if fitting else None
-
-
-def _told_name(function: Any) -> str | None:
-    name = getattr(function, "__name__", None)
-    return (
-        {"softmax_v2": "softmax", "relu": "relu"}.get(name, name) if isinstance(name, str) else None
-    )
-
-
-def _static_activation(function: Any) -> str | None:
-    """Name of an activation function by what it does to a few numbers."""
-    if function is None:
-        return None
-    sample = np.array([[-3.0, -0.5, 0.0, 0.25, 2.0], [1.0, -1.0, 0.5, -2.0, 3.0]], np.float32)
-    try:
-        after = np.asarray(function(sys.modules["keras"].ops.convert_to_tensor(sample)))
-    except Exception:
-        return "other"
-    return _recognise_activation(sample, after, function) or "other"
+        raise NotFollowed(f"what reaches {before} is changed in a way that is not known")
 
 
 def _leaves(model: Any) -> list[Any]:
@@ -348,7 +277,7 @@ def _layer(
         name=str(layer.name)[:200],
         kind=_name(type(layer)),
         units=units if type(units) is int and units >= 0 else None,
-        activation=activation or _static_activation(getattr(layer, "activation", None)),
+        activation=activation or static_activation(getattr(layer, "activation", None)),
         input_shape=list(given.shape[1:]) if given is not None else [width] if width else None,
         output_shape=list(returned.shape[1:]) if returned is not None else None,
         parameters=count,
