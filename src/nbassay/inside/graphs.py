@@ -159,10 +159,10 @@ def _made_of(seen: Sequence[_Seen], value: np.ndarray) -> Iterator[tuple[_Parts,
 def _between(left: np.ndarray, right: np.ndarray) -> _Parts | None:
     """What without weights leads from *left* to *right*; None when it is nothing known."""
     if left.shape != right.shape:
-        if left.size == right.size and len(left) == len(right) and right.ndim > 1:
-            is_same = np.array_equal(left.reshape(right.shape), right)
-            return [_reshape(right)] if is_same else None
-        return None
+        if left.size != right.size or len(left) != len(right) or right.ndim < 2:
+            return None
+        then = _between(left.reshape(right.shape), right)
+        return None if then is None else [_reshape(right), *then]
     if np.array_equal(left, right):
         return []
     activation = recognise_activation(left, right, None)

@@ -64,7 +64,9 @@ def _noting_calls(calls: list[Call]) -> Iterator[None]:
 
     def noting(self: Any, *args: Any, **kwargs: Any) -> Any:
         returned = original(self, *args, **kwargs)
-        if not list(self._flatten_layers(include_self=False)) and args:
+        is_leaf = not list(self._flatten_layers(include_self=False))
+        # While a network builds itself it calls its layers with placeholders that hold no numbers.
+        if is_leaf and args and not isinstance(returned, sys.modules["keras"].KerasTensor):
             given = list(args[0]) if isinstance(args[0], (list, tuple)) else [args[0]]
             calls.append(Call(self, given, returned))
         return returned
