@@ -88,7 +88,7 @@ def run_notebook(
         argv=[sys.executable, "-I", "-m", "nbassay.inside.executor"],
         stdin=msgspec.json.encode(job),
         mounts=_data_mounts(workshop, data_folder),
-        env=_environment(workshop),
+        env={**_environment(), FOLDERS: ":".join(workshop.manifest.data_folders)},
         limits=limits,
         writable=[HOME, "/tmp", SCRATCH, *workshop.manifest.data_folders],  # noqa: S108 - inside
         workdir=WORK,
@@ -186,7 +186,7 @@ def _data_mounts(workshop: Workshop, data_folder: Path) -> list[Mount]:
     return mounts
 
 
-def _environment(workshop: Workshop) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """The whole environment inside: one thread, so that results do not depend on the cores."""
     return {
         "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
@@ -197,7 +197,6 @@ def _environment(workshop: Workshop) -> dict[str, str]:
         "IPYTHONDIR": f"{HOME}/.ipython",
         "JUPYTER_RUNTIME_DIR": SCRATCH,
         "NBASSAY_SCRATCH": SCRATCH,
-        FOLDERS: ":".join(workshop.manifest.data_folders),
         "MPLCONFIGDIR": f"{HOME}/.config/matplotlib",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
