@@ -25,8 +25,11 @@ LOSS_OF = {
 def dense_layers(state: ModelFact, observed: Observed) -> list[tuple[int | None, int]]:
     """Inputs and units of each Dense layer, in order."""
     if state.steps is not None:
-        kernels = [observed.blobs[step.kernel] for step in state.steps if step.kernel]
-        return [(kernel.shape[0], kernel.shape[1]) for kernel in kernels]
+        refs = [step.kernel for step in state.steps if step.kernel]
+        return [observed.blobs[ref].shape for ref in refs]
+    if state.graph is not None:
+        refs = [node.kernel for node in state.graph.nodes if node.kind == "Dense" and node.kernel]
+        return [observed.blobs[ref].shape for ref in refs]
     return [
         (layer.input_shape[0] if layer.input_shape else None, layer.units)
         for layer in state.layers
@@ -36,16 +39,19 @@ def dense_layers(state: ModelFact, observed: Observed) -> list[tuple[int | None,
 
 def activations(state: ModelFact) -> list[str]:
     """What is applied after each Dense layer, whether as argument, layer or function."""
+    done: list[tuple[str, str | None]] | None = None
     if state.steps is not None:
-        after: list[str] = []
-        for step in state.steps:
-            if step.op == "dense":
+        done = [(step.op, step.activation) for step in state.steps]
+    elif state.graph is not None:
+        done = [(node.kind.lower(), node.activation) for node in state.graph.nodes]
+    after: list[str] = []
+    if done is not None:
+        for kind, name in done:
+            if kind == "dense":
                 after.append("linear")
-            elif step.op == "activation" and step.activation != "linear" and after:
-                name = step.activation or "other"
-                after[-1] = name if after[-1] == "linear" else f"{after[-1]} then {name}"
+            elif kind == "activation" and name != "linear" and after:
+                after[-1] = str(name) if after[-1] == "linear" else f"{after[-1]} then {name}"
         return after
-    after = []
     for layer in state.layers:
         if layer.kind == "Dense":
             after.append(layer.activation or "linear")
@@ -62,9 +68,11 @@ def activations(state: ModelFact) -> list[str]:
 def test_layers_have_the_right_sizes(network: Candidate, observed: Observed, saw: Saw) -> None:
     """784 inputs, hidden layers of 16 and 16 neurons, an output of 10."""
     layers = dense_layers(network.state, observed)
+    graph = network.state.graph
     others = sorted(
         {layer.kind for layer in network.state.layers if layer.parameters and layer.kind != "Dense"}
         - {"Normalization"}
+        | {node.kind for node in (graph.nodes if graph else ()) if len(node.inputs) > 1}
     )
     inputs = layers[0][0] if layers else None
     told = "-".join([str(inputs or "?"), *(str(units) for _inputs, units in layers)])

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, TINY, Nbassay
 
-from nbassay.evidence import Collector, read_evidence
+from nbassay.evidence import Collector, read_evidence, write_evidence
 from nbassay.inside.channel import BLOB, FACT, blob_payload
 from nbassay.measure import measure
 from nbassay.misconceptions import Variant, build_notebook
@@ -34,12 +34,13 @@ from nbassay.records import (
     ModelFact,
     Node,
     Rows,
+    SecondBox,
     SubmissionResult,
 )
 from nbassay.sandbox import Box, OnFrame
 from nbassay.sandbox.choose import choose
 from nbassay.secondbox import measure_again
-from nbassay.store import read_results
+from nbassay.store import has_evidence, read_results
 from nbassay.submissions import Submission
 from nbassay.workshop import read_workshop
 
@@ -157,6 +158,16 @@ def spoil_nan(sent: Sent) -> None:
     sent.nodes[6]["kernel"] = sent.blob((64, 10), np.nan)
 
 
+def spoil_variance(sent: Sent) -> None:
+    sent.nodes[2] = {
+        "kind": "BatchNormalization",
+        "inputs": [1],
+        "epsilon": 1e-3,
+        "mean": sent.blob((4,)),
+        "variance": sent.blob((4,), -1.0),
+    }
+
+
 def spoil_units(sent: Sent) -> None:
     sent.nodes[6]["kernel"] = sent.blob((63, 10))
 
@@ -209,6 +220,7 @@ SPOILED = {
     spoil_setting: "wrong settings (epsilon)",
     spoil_missing: "wrong settings (padding)",
     spoil_nan: "not finite",
+    spoil_variance: "a variance below zero",
     spoil_units: "for 63 inputs and gets 64",
     spoil_bias: "bias of 5 for 4 units",
     spoil_axes: "expected float32 with 4 axes",
@@ -359,6 +371,24 @@ def test_what_the_second_box_says_is_checked(
     assert why_not in found.why_not
 
 
+@pytest.mark.parametrize(("reason", "is_there"), [("finished", True), ("could-not-start", False)])
+def test_a_second_box_that_did_not_start_is_tried_again(
+    tmp_path: Path, reason: str, is_there: bool
+) -> None:
+    """
+    Our failure is not kept: the same command runs such a submission again.
+    """
+    ending = Ending(reason="finished", message=None, seconds=1.0, peak_memory_bytes=1)
+    second = SecondBox(ending=msgspec.structs.replace(ending, reason=reason), networks=[])
+    evidence = Evidence(
+        schema="nbassay/evidence/1", notebook="n", key="k", data="d", sandbox="scripted",
+        is_isolated=True, attempt=0, limits={}, ending=ending, facts=[], refused=[], second=second,
+    )  # fmt: skip
+    write_evidence(tmp_path / "evidence", evidence, {})
+
+    assert has_evidence(tmp_path, 0, "k") is is_there
+
+
 # ------------------------------------------------------------------ real networks
 
 CONVOLUTIONS = """
@@ -477,7 +507,7 @@ def test_what_numpy_cannot_follow_is_measured_by_keras(
     assert sheet.test_accuracy == pytest.approx(told["accuracy"], abs=1e-3)
     assert sheet.train_accuracy == pytest.approx(sheet.test_accuracy, abs=0.05)
     assert outcomes["model.layers"] == "failed"
-    assert outcomes["prep.scaling"] == "passed"
+    assert outcomes["prep.scaling"] == outcomes["model.activations"] == "passed"
     assert outcomes["accuracy.train"] == outcomes["accuracy.test"] == "passed"
     assert sheet.details is not None
     assert "Keras in a second sandbox" in sheet.details.environment["Accuracy"]

@@ -41,6 +41,8 @@ from nbassay.records import (
 MOST_FACTS = 20_000
 MOST_FACT_BYTES = 4 << 20
 MOST_REFUSALS = 100
+MOST_GRAPHS = 400
+"""Each is walked through, weights and all; the probe tells of 200 states."""
 EVIDENCE_FILE = "evidence.json"
 ARRAYS_FILE = "arrays.safetensors"
 
@@ -60,6 +62,7 @@ class Collector:
         self.refused: list[str] = []
         self._facts: list[Fact] = []
         self._blobs: dict[str, np.ndarray] = {}
+        self._graphs = 0
 
     def on_frame(self, kind: bytes, payload: bytes) -> None:
         """Decode one frame; what cannot be decoded is refused, never raised."""
@@ -134,6 +137,9 @@ class Collector:
                 yield record.classes, self._blob(record.classes, "int64", 1)
 
     def _graph(self, graph: Graph) -> Iterator[tuple[str, np.ndarray]]:
+        self._graphs += 1
+        if self._graphs > MOST_GRAPHS:
+            raise EvidenceError(f"more than {MOST_GRAPHS} networks as graphs")
         weights = {
             ref: self._blob(ref, "float32", axes)
             for node in graph.nodes

@@ -122,6 +122,8 @@ def plan_of(graph: Graph, weights: Mapping[str, np.ndarray]) -> Plan:
         raise ValueError("its weights are too many")
     if not all(np.isfinite(weight).all() for weight in used.values()):
         raise ValueError("its weights are not finite")
+    if any((weights[ref] < 0).any() for ref in {node.variance for node in graph.nodes} if ref):
+        raise ValueError("it has a variance below zero")
     return Plan(
         outputs=math.prod(shapes[-1]),
         operations=operations,
@@ -171,8 +173,6 @@ def _shape_of(node: Node, given: Sequence[_Shape], weights: Mapping[str, np.ndar
         for name, ref, _axes in weights_of(node):
             if weights[ref].shape != first[-1:]:
                 raise ValueError(f"has a {name} for {len(weights[ref])} inputs")
-        if node.variance is not None and (weights[node.variance] < 0).any():
-            raise ValueError("has a variance below zero")
         return first
     if node.kind in ("Rescaling", "Activation", "LeakyReLU"):
         return first

@@ -259,7 +259,12 @@ def _rectifier_of(layer: Any, name: str) -> _Parts | None:
         return [{"kind": name, "slope": float(layer.negative_slope)}]
     if name == "ReLU" and not layer.threshold:
         if not layer.max_value:
-            return [{"kind": "LeakyReLU", "slope": float(layer.negative_slope)}]
+            slope = float(layer.negative_slope)
+            return [
+                {"kind": "LeakyReLU", "slope": slope}
+                if slope
+                else {"kind": "Activation", "activation": "relu"}
+            ]
         if layer.max_value == 6 and not layer.negative_slope:
             return [{"kind": "Activation", "activation": "relu6"}]
     if name == "Softmax" and layer.axis == -1:
