@@ -177,7 +177,7 @@ def seed_of(digest: str, attempt: int) -> int:
 
 
 def _data_mounts(workshop: Workshop, data_folder: Path) -> list[Mount]:
-    """The lab's files, unpacked and as they are kept; inside they are linked from where needed."""
+    """The lab's files, unpacked and as they are kept; inside they are copied to where needed."""
     mounts = []
     for name, file in workshop.manifest.data.files.items():
         mounts.append(Mount(host=data_folder / name, inside=f"{SCRATCH}/{LAB}/{name}"))

@@ -27,6 +27,7 @@ from nbassay.inside.stand_ins.network import answer_downloads
 from nbassay.inside.workspace import home_folders
 from nbassay.records import ArrayFact, EnvironmentFact
 
+INTERACTIVE_SHELL = "IPython.core.interactiveshell"
 MOST_ARRAYS_A_CELL = 60
 MOST_ARRAYS = 600
 
@@ -89,7 +90,7 @@ class Probe:
         np.random.seed(self._settings.seed)
         self._listener.install(self._settings.seed, self._settings.attempt, self._settings.loaders)
         self._shell.kernel.raw_input = self._type
-        find_by_name(home_folders(), self._tell_of_file)
+        find_by_name(home_folders(), self._tell_of_file, sys.modules[INTERACTIVE_SHELL])
         answer_downloads()
         register_magics(self._shell)
         see_modules_of_the_notebook()

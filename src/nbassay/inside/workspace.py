@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,8 +23,8 @@ def furnish(scratch: Path) -> dict[str, str]:
     """
     Lay the data into the folders and the stand-ins onto the PATH.
 
-    The data are links to files that cannot be written: a notebook may move, remove or replace
-    them, as it could with files that it downloaded.
+    The data are copies, which a notebook may move, remove or overwrite like files that it
+    downloaded.
 
     Args:
         scratch: A folder that can be written and is not the notebook's.
@@ -32,7 +32,7 @@ def furnish(scratch: Path) -> dict[str, str]:
     Returns:
         What the kernel's environment must have besides.
     """
-    _link((scratch / LAB).iterdir() if (scratch / LAB).is_dir() else (), [Path.cwd(), *_told()])
+    _copy((scratch / LAB).iterdir() if (scratch / LAB).is_dir() else (), [Path.cwd(), *_told()])
     commands = scratch / "bin"
     commands.mkdir()
     python = shlex.quote(sys.executable)
@@ -66,10 +66,9 @@ def _told() -> list[Path]:
     return [Path(name) for name in os.environ.get(FOLDERS, "").split(os.pathsep) if name]
 
 
-def _link(files: Iterable[Path], folders: Iterable[Path]) -> None:
-    targets = list(files)
+def _copy(files: Iterable[Path], folders: Iterable[Path]) -> None:
+    sources = list(files)
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
-        for file in targets:
-            with contextlib.suppress(FileExistsError):
-                (folder / file.name).symlink_to(file)
+        for source in sources:
+            shutil.copyfile(source, folder / source.name)

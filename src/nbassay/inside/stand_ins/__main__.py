@@ -11,7 +11,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "conda": packages.conda,
     "curl": downloads.curl,
     "gunzip": unpacking.gunzip,
-    "gzip": unpacking.gzip_command,
+    "gzip": unpacking.gzip,
     "mamba": packages.conda,
     "pip": packages.pip,
     "pip3": packages.pip,

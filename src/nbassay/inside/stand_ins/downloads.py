@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import shutil
 import sys
 from collections.abc import Sequence
@@ -9,60 +10,68 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from nbassay.inside.stand_ins import NO_NETWORK
-from nbassay.inside.stand_ins.arguments import tolerant_parser, words
+from nbassay.inside.stand_ins.arguments import take_apart
 from nbassay.inside.stand_ins.lab_files import lab_file
 
 WGET_FAILED, CURL_FAILED, NOT_WRITTEN = 4, 6, 23
 """Their own exit statuses without a network or a host, and curl's where a file is not written."""
-WGET_WITH_VALUE = ("-a", "-e", "-i", "-o", "-t", "-T", "-U", "-w")
+WGET_WITH_VALUE = (
+    "-a -A -B -D -e -i -I -l -o -O -P -Q -R -t -T -U -w -X --accept --append-output --body-data "
+    "--body-file --directory-prefix --header --input-file --level --limit-rate --load-cookies "
+    "--method --output-document --output-file --password --post-data --quota --referer --reject "
+    "--timeout --tries --user --user-agent --wait --waitretry"
+)
 CURL_WITH_VALUE = (
-    *("-A", "--user-agent", "-b", "-C", "-d", "--data", "-e", "-H", "--header", "-m"),
-    *("--max-time", "--connect-timeout", "--retry", "-u", "-w", "-x", "-X", "-z"),
+    "-A -b -c -C -d -D -e -E -F -H -K -m -o -P -Q -r -t -T -u -U -w -x -X -y -Y -z --cacert --cert "
+    "--config --connect-timeout --continue-at --cookie --cookie-jar --data --data-binary "
+    "--data-raw --dump-header --form --header --key --limit-rate --max-redirs --max-time --output "
+    "--output-dir --proxy --range --referer --request --resolve --retry --retry-delay "
+    "--retry-max-time --stderr --upload-file --url --user --user-agent --write-out"
 )
 
 
 def wget(arguments: Sequence[str]) -> int:
     """``wget [-O FILE] [-P FOLDER] URL…``."""
-    parser = tolerant_parser(with_value=WGET_WITH_VALUE, flags="bcNqrvS")
-    parser.add_argument("-O", "--output-document")
-    parser.add_argument("-P", "--directory-prefix", default=".")
-    asked, left_over = parser.parse_known_args(arguments)
-    status = 0
-    for url in filter(_is_address, words(left_over)):
-        folder = Path(asked.directory_prefix)
-        target = asked.output_document or str(folder / _name_in(url))
-        status = _fetch("wget", url, target, failed=WGET_FAILED) or status
+    told = take_apart(arguments, WGET_WITH_VALUE)
+    folder = Path(next(iter(told.values("-P", "--directory-prefix")), "."))
+    document = next(iter(told.values("-O", "--output-document")), None)
+    status = 0 if told.words else _refuse_all("wget", WGET_FAILED)
+    for url in told.words:
+        target = document or str(folder / _name_in(url))
+        status = _fetch("wget", url, target, failed=WGET_FAILED, makes_folders=True) or status
     return status
 
 
 def curl(arguments: Sequence[str]) -> int:
     """``curl [-O | -o FILE] [--output-dir FOLDER] URL…``; without these to standard output."""
-    parser = tolerant_parser(with_value=CURL_WITH_VALUE, flags="#fgjkLsSvZ")
-    parser.add_argument("-o", "--output", action="append", default=[], dest="targets")
-    parser.add_argument("-O", "--remote-name", action="append_const", const="", dest="targets")
-    parser.add_argument("--remote-name-all", action="store_true")
-    parser.add_argument("--output-dir", default=".")
-    parser.add_argument("--url", action="append", default=[])
-    asked, left_over = parser.parse_known_args(arguments)
-    targets = list(asked.targets)
-    status = 0
-    for url in [*asked.url, *filter(_is_address, words(left_over))]:
-        target = targets.pop(0) if targets else "" if asked.remote_name_all else "-"
+    told = take_apart(arguments, CURL_WITH_VALUE)
+    urls = [*told.values("--url"), *told.words]
+    targets = told.values("-o", "--output", "-O", "--remote-name")
+    if told.has("--remote-name-all"):
+        targets += [""] * len(urls)
+    folder = Path(next(iter(told.values("--output-dir")), "."))
+    status = 0 if urls else _refuse_all("curl", CURL_FAILED)
+    for url in urls:
+        target = targets.pop(0) if targets else "-"
         if target != "-":
-            target = str(Path(asked.output_dir) / (target or _name_in(url)))
-        status = _fetch("curl", url, target, failed=CURL_FAILED) or status
+            target = str(folder / (target or _name_in(url)))
+        makes_folders = told.has("--create-dirs")
+        status = (
+            _fetch("curl", url, target, failed=CURL_FAILED, makes_folders=makes_folders) or status
+        )
     return status
 
 
-def _is_address(word: str) -> bool:
-    return "/" in word
+def _refuse_all(command: str, failed: int) -> int:
+    print(f"{command}: {NO_NETWORK}, and no file of the lab was named.", file=sys.stderr)
+    return failed
 
 
 def _name_in(url: str) -> str:
     return Path(urlsplit(url).path).name or "index.html"
 
 
-def _fetch(command: str, url: str, target: str, *, failed: int) -> int:
+def _fetch(command: str, url: str, target: str, *, failed: int, makes_folders: bool) -> int:
     """
     Write the lab's file that *url* or *target* names to *target* (``-``: standard output).
 
@@ -78,14 +87,14 @@ def _fetch(command: str, url: str, target: str, *, failed: int) -> int:
             shutil.copyfileobj(file, sys.stdout.buffer)
         return 0
     path = Path(target)
-    if path.exists() and path.samefile(found):
-        print(f"{command}: {target} is already there.", file=sys.stderr)
-        return 0
     try:
-        if command == "wget":
+        if path.is_file() and filecmp.cmp(found, path, shallow=False):
+            print(f"{command}: {target} is already there.", file=sys.stderr)
+            return 0
+        if makes_folders:
             path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)  # it may be a link to a file that cannot be written
-        shutil.copyfile(found, path)
+        with found.open("rb") as file, path.open("wb") as into:
+            shutil.copyfileobj(file, into)
     except OSError as error:
         print(f"{command}: {target}: {error.strerror}", file=sys.stderr)
         return NOT_WRITTEN

@@ -41,15 +41,18 @@ def _plain(name: str) -> str:
     return re.sub(r"[._ -]+", "-", name).lower()
 
 
-def find_by_name(roots: Sequence[Path], tell: Callable[[str], None]) -> None:
+def find_by_name(roots: Sequence[Path], tell: Callable[[str], None], interactiveshell: Any) -> None:
     """
     Let ``open`` read the lab's own file where a notebook names one in a subfolder that is not here.
 
     Somebody kept the files in ``data/`` or in a folder of a mounted drive: no mistake in the lab.
 
+    A cell's own ``open`` is IPython's, which took its ``io_open`` before.
+
     Args:
         roots: Only paths below one of these are answered so.
         tell: Called with each path that was.
+        interactiveshell: IPython's module of that name.
     """
 
     def opened(wrapped: Any, _instance: Any, args: Any, kwargs: Any) -> Any:
@@ -67,8 +70,8 @@ def find_by_name(roots: Sequence[Path], tell: Callable[[str], None]) -> None:
             options = {name: value for name, value in kwargs.items() if name != "file"}
             return wrapped(found, *args[1:], **options)
 
-    for module in (builtins, io):
-        wrapt.wrap_function_wrapper(module, "open", opened)
+    for module, name in ((builtins, "open"), (io, "open"), (interactiveshell, "io_open")):
+        wrapt.wrap_function_wrapper(module, name, opened)
 
 
 def _is_below(path: Any, roots: Sequence[Path]) -> bool:

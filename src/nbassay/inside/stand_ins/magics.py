@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+HOSTED = Path(__file__).parent / "hosted"
+"""``google.colab``, for where no real one is installed."""
+
 
 def register_magics(shell: Any) -> None:
     """
@@ -24,4 +27,4 @@ def register_magics(shell: Any) -> None:
     shell.register_magic_function(conda, magic_name="conda")
     shell.register_magic_function(conda, magic_name="mamba")
     shell.register_magic_function(tensorflow_version)
-    sys.path.append(str(Path(__file__).parent))  # google.colab, where no real one is installed
+    sys.path.append(str(HOSTED))

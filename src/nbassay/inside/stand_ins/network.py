@@ -20,7 +20,8 @@ def answer_downloads() -> None:
 
 
 def _answer_urllib(module: Any) -> None:
-    def answer(_handler: Any, request: Any) -> Any:
+    def answer(_wrapped: Any, _handler: Any, args: Any, _kwargs: Any) -> Any:
+        request = args[0]
         try:
             content = _content(request.full_url)
         except LookupError as error:
@@ -31,12 +32,9 @@ def _answer_urllib(module: Any) -> None:
         response.msg = "OK"
         return response
 
-    handler = type(
-        "LabFilesHandler",
-        (module.BaseHandler,),
-        {"handler_order": 100, "http_open": answer, "https_open": answer, "ftp_open": answer},
-    )
-    module.install_opener(module.build_opener(handler()))
+    # In the handlers themselves: whoever builds an opener of their own has them too.
+    for name in ("HTTPHandler.http_open", "HTTPSHandler.https_open", "FTPHandler.ftp_open"):
+        wrapt.wrap_function_wrapper(module, name, answer)
 
 
 def _answer_requests(module: Any) -> None:

@@ -14,54 +14,74 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 
 from nbassay.inside.stand_ins import NO_NETWORK
-from nbassay.inside.stand_ins.arguments import tolerant_parser, words
+from nbassay.inside.stand_ins.arguments import take_apart
 
 PIP_WITH_VALUE = (
-    *("-c", "--constraint", "-e", "--editable", "-f", "--find-links", "-i", "--index-url"),
-    *("-t", "--target", "--cache-dir", "--extra-index-url", "--no-binary", "--only-binary"),
-    *("--platform", "--prefix", "--progress-bar", "--proxy", "--python-version", "--retries"),
-    *("--root", "--timeout", "--trusted-host", "--upgrade-strategy"),
+    "-c --constraint -e --editable -f --find-links -i --index-url -r --requirement -t --target "
+    "--abi --cache-dir --cert --config-settings --extra-index-url --implementation --log "
+    "--no-binary --only-binary --platform --prefix --progress-bar --proxy --python "
+    "--python-version --report --retries --root --root-user-action --src --timeout --trusted-host "
+    "--upgrade-strategy --use-deprecated --use-feature"
 )
-CONDA_WITH_VALUE = ("-c", "--channel", "-n", "--name", "-p", "--prefix", "--file", "--solver")
-CONDA_WITHOUT_EFFECT = ("activate", "clean", "config", "deactivate", "init", "update-all")
+CONDA_WITH_VALUE = "-c --channel -n --name -p --prefix --file --repodata-fn --solver --subdir"
+MOST_DEEP = 8
+"""Files of requirements that name each other."""
+CONDA_WITHOUT_EFFECT = ("activate", "clean", "config", "deactivate", "info", "init")
 CONDA_SPEC = re.compile(r"(?:[\w.-]+::)?([A-Za-z0-9][\w.-]*)\s*(.*)", re.DOTALL)
 
 
 def pip(arguments: Sequence[str]) -> int:
     """``pip ARGUMENT…``: *install* looks at what is there, all else is pip's own."""
-    command = next((word for word in arguments if not word.startswith("-")), "")
+    told = take_apart(arguments, PIP_WITH_VALUE)
+    command = next(iter(told.words), "")
     if command in ("download", "wheel", "uninstall"):
         return _refuse(f"pip {command}", "the grader's packages stay as they are")
     if command != "install":
         return _real_pip(arguments)
-    parser = tolerant_parser(with_value=PIP_WITH_VALUE)
-    parser.add_argument("-r", "--requirement", action="append", default=[])
-    asked, others = parser.parse_known_args([word for word in arguments if word != command])
-    wanted = words(others)
-    for name in asked.requirement:
-        try:
-            lines = Path(name).read_text("utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            print(f"ERROR: Could not open requirements file: {error}", file=sys.stderr)
-            return 1
-        stripped = (line.partition(" #")[0].strip() for line in lines)
-        wanted += [line for line in stripped if line and not line.startswith(("#", "-"))]
+    wanted = told.words[1:]
+    try:
+        for name in told.values("-r", "--requirement"):
+            wanted += _requirements_in(Path(name))
+    except (OSError, UnicodeDecodeError) as error:
+        print(f"ERROR: Could not open requirements file: {error}", file=sys.stderr)
+        return 1
     return _install("pip", wanted)
 
 
 def conda(arguments: Sequence[str]) -> int:
     """``conda ARGUMENT…``: the grader's Python is the one environment there is."""
-    command = next((word for word in arguments if not word.startswith("-")), "")
-    if command in CONDA_WITHOUT_EFFECT:
+    told = take_apart(arguments, CONDA_WITH_VALUE)
+    command = next(iter(told.words), "")
+    if command in CONDA_WITHOUT_EFFECT or not command:
         print(f"conda {command}: the grader has one environment, and it is active.")
         return 0
     if command == "list":
         return _real_pip(["list"])
     if command not in ("install", "update", "upgrade"):
-        return _refuse(f"conda {command}".strip(), "there is one environment, this one")
-    parser = tolerant_parser(with_value=CONDA_WITH_VALUE)
-    _asked, others = parser.parse_known_args([word for word in arguments if word != command])
-    return _install("conda", [_from_conda(word) for word in words(others)])
+        return _refuse(f"conda {command}", "there is one environment, this one")
+    if told.has("--all"):
+        print(f"conda {command}: what is installed is the newest that the grader has.")
+        return 0
+    return _install("conda", [_from_conda(word) for word in told.words[1:]])
+
+
+def _requirements_in(path: Path, depth: int = 0) -> list[str]:
+    """
+    Requirements that a file names, and those in files that it names.
+
+    Raises:
+        OSError: A file is not there.
+        UnicodeDecodeError: It is no text.
+    """
+    found = []
+    for line in path.read_text("utf-8").replace("\\\n", " ").splitlines():
+        text = re.split(r"(?:^|\s)#", line)[0].strip()
+        other = re.match(r"(?:-r|--requirement)[ =]?(.+)", text)
+        if other and depth < MOST_DEEP:
+            found += _requirements_in(path.parent / other[1].strip(), depth + 1)
+        elif text and not text.startswith("-"):
+            found.append(re.split(r"\s--", text)[0])  # without the hashes behind it
+    return found
 
 
 def _install(command: str, wanted: Sequence[str]) -> int:
