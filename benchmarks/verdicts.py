@@ -71,6 +71,9 @@ def grade_ways(
     )
     results = grade_class(options, submissions, controls=[])
     by_name = {result.learner: result for result in results.submissions}
+    not_run = [name for name in ways if by_name[name].status == "not-run"]
+    if not_run:  # our failure says nothing of a verdict
+        sys.exit(f"not run: {', '.join(not_run)}; the same command tries again")
     return [
         Verdict(id=name.partition("-")[2], way=way, result=by_name[name])
         for name, way in ways.items()

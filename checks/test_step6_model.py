@@ -43,7 +43,12 @@ def activations(state: ModelFact) -> list[str]:
     if state.steps is not None:
         done = [(step.op, step.activation) for step in state.steps]
     elif state.graph is not None:
-        done = [(node.kind.lower(), node.activation) for node in state.graph.nodes]
+        done = [
+            ("activation", "leaky_relu")
+            if node.kind == "LeakyReLU"
+            else (node.kind.lower(), node.activation)
+            for node in state.graph.nodes
+        ]
     after: list[str] = []
     if done is not None:
         for kind, name in done:

@@ -207,7 +207,7 @@ def test_a_sheet_that_no_known_way_explains_says_so(
 
     unexplained = "checks failed in a way that no known misconception explains"
     said = {name: unexplained in one.notes for name, one in by_learner(copied).items()}
-    assert said == {"unscaled": True, "right": False, "stopped": False, "empty": False}
+    assert said == {"unscaled": True, "right": False, "stopped": True, "empty": False}
 
 
 def test_a_notebook_may_import_and_run_files_that_it_wrote(

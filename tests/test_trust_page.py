@@ -98,7 +98,7 @@ def test_figures_in_reports_are_of_todays_bounds() -> None:
 @pytest.mark.parametrize(
     ("page", "rows"),
     [
-        (full(), [7, 3, 3, 3, 4]),
+        (full(), [8, 3, 3, 3, 4]),
         (dataclasses.replace(COMMITTED, trust=None, verdicts=None, lines=()), [3, 3, 2]),
     ],
     ids=["everything", "nothing measured"],
@@ -119,7 +119,7 @@ def test_tables_are_whole(page: TrustPage, rows: list[int]) -> None:
         "1 of 200 fresh runs of the solution (0.0 % to 2.8 %)",
         "4 of 200 first runs lay below a bound (0.5 % to 5.0 %): 1 below `accuracy.train`, 3 below",
         "1 of 200 lost a point in the end (0.0 % to 2.8 %): 1 on `accuracy.test`",
-        "at most once in 7,800 notebooks, by these counts once in 120,000.",
+        "at most once in 7,800 notebooks (with 95 % confidence), by these counts once in 120,000.",
         "under other bounds than today's",
         "`prep.scaling` failed 1 (0.0 % to 6.0 %)",
         "    * `wrong-sgd` passed `model.compiled`\n",

@@ -49,16 +49,17 @@ def calibrate(
         first_seed: Seeds count up from here.
 
     Raises:
-        ManifestError: *target* holds runs of other packages or of another maker.
+        ManifestError: *target* holds runs of another reference, of other packages or of another
+            maker.
         EvidenceError: The reference did not train a network that can be measured.
         KeyboardInterrupt: What is done is in *target*.
     """
-    calibration = _carried_on(workshop, target)
+    notebook = decode_notebook(workshop.path(workshop.manifest.reference).read_bytes())
+    calibration = _carried_on(workshop, target, notebook.digest)
     done = {run.seed for run in calibration.runs}
     seeds = [seed for seed in range(first_seed, first_seed + runs) if seed not in done]
     seeds = seeds[: max(0, runs - len(done))]
     pristine = read_pristine(workshop)
-    notebook = decode_notebook(workshop.path(workshop.manifest.reference).read_bytes())
     stop = threading.Event()
     progress.start(len(seeds))
     with tempfile.TemporaryDirectory(prefix="nbassay-data-") as data:
@@ -80,7 +81,7 @@ def calibrate(
         ended = side_by_side(seeds, one, jobs=jobs, stop=stop)
         with contextlib.closing(ended), contextlib.closing(progress):
             for seed, run in ended:
-                calibration = _with(calibration, run)
+                calibration = _with(calibration, run, notebook.digest)
                 _write(target, calibration)
                 progress.done(f"seed {seed}", "done")
     return calibration
@@ -107,13 +108,22 @@ def today() -> str:
     return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
 
 
-def _carried_on(workshop: Workshop, target: Path) -> Calibration:
+def _carried_on(workshop: Workshop, target: Path, reference: str) -> Calibration:
     packages = versions(workshop)
     if not target.exists():
         return Calibration(
-            schema="nbassay/calibration/1", packages=packages, made_by=MADE_BY, runs=[]
+            schema="nbassay/calibration/1",
+            packages=packages,
+            made_by=MADE_BY,
+            reference=reference,
+            runs=[],
         )
     found = read_calibration(target)
+    if found.reference not in (None, reference):
+        raise ManifestError(
+            f"{target}: expected runs of the reference as it is ({reference[:19]}…), found runs of "
+            f"another ({found.reference[:19]}…); calibrate anew into another file with -o"
+        )
     if found.packages != packages or found.made_by != MADE_BY:
         raise ManifestError(
             f"{target}: expected runs by this command with {packages}, found runs with "
@@ -122,10 +132,11 @@ def _carried_on(workshop: Workshop, target: Path) -> Calibration:
     return found
 
 
-def _with(calibration: Calibration, run: CalibrationRun) -> Calibration:
+def _with(calibration: Calibration, run: CalibrationRun, reference: str) -> Calibration:
     return msgspec.structs.replace(
         calibration,
         runs=sorted([*calibration.runs, run], key=lambda one: one.seed),
+        reference=reference,
         made_with=tool_versions(),
         date=today(),
     )

@@ -39,6 +39,8 @@ class Calibration(Record, frozen=True, kw_only=True):
     """Name → version that the runs used."""
     made_by: str
     """How the runs were made, for people."""
+    reference: str | None = None
+    """Digest of the notebook that was run; None in old files."""
     made_with: dict[str, str] = msgspec.field(default_factory=dict)
     """nbassay's and Python's version in the call that added the last run; absent in old files."""
     date: str = ""

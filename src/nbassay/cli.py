@@ -87,6 +87,7 @@ QUIET = click.option("-q", "--quiet", "is_quiet", is_flag=True, help="No progres
 JSON = click.option(
     "--json", "as_json", is_flag=True, help="Print results.json instead of a table."
 )
+JSON_TOO = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
 class BarProgress:
@@ -279,7 +280,7 @@ def report(out: Path, workshop_folder: Path | None) -> int:
 @FRESH
 @SLOW_FIT
 @QUIET
-@JSON
+@JSON_TOO
 def check(
     notebook: Path,
     out: Path,
@@ -332,7 +333,7 @@ def check(
 @cli.command(short_help="Show what this machine offers.")
 @WORKSHOP
 @SANDBOX
-@JSON
+@JSON_TOO
 def doctor(workshop_folder: Path | None, sandbox_name: str, as_json: bool) -> int:
     """Show what this machine offers: sandbox and its walls, versions, lab data."""
     from nbassay.doctor import examine, print_findings
@@ -443,7 +444,7 @@ def calibrate(
 @cli.command()
 @click.argument("before", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("after", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@JSON
+@JSON_TOO
 def diff(before: Path, after: Path, as_json: bool) -> int:
     """Whose outcomes changed between two graded folders, and why."""
     from nbassay.diff import compare

@@ -147,9 +147,12 @@ def verdict(drift: Drift) -> str:
             f"No drift found: with {told}, these {drift.runs} runs cannot be told from the "
             "calibration's."
         )
-    words = [
-        f"{one.check} is {'lower' if one.shift < 0 else 'higher'} by {abs(one.shift):.4f}"
-        + (", and more than 1 % lie below its bound" if one.below_p_value < drift.level else "")
-        for one in drift.drifted
-    ]
+    words = []
+    for one in drift.drifted:
+        if round(abs(one.shift), 4):
+            how = f"is {'lower' if one.shift < 0 else 'higher'} by {abs(one.shift):.4f}"
+        else:
+            how = "is distributed otherwise about the same median"
+        below = ", and more than 1 % lie below its bound" if one.below_p_value < drift.level else ""
+        words.append(f"{one.check} {how}{below}")
     return f"Drifted: with {told}, {'; '.join(words)}. Calibrate anew before marks rest on this."

@@ -43,22 +43,17 @@ class Preparation:
 
 def preparation_of(array: Array, levels: int) -> Preparation | None:
     """How *array* was prepared; None when its values do not tell."""
-    row_shape = tuple(array.shape[1:])
     if array.rows is not None:
-        return Preparation(
-            scale=array.rows.scale,
-            offset=array.rows.offset,
-            row_shape=row_shape,
-            dtype=array.dtype,
-        )
-    if isinstance(array.low, float) and isinstance(array.high, float) and array.high > array.low:
-        return Preparation(
-            scale=(array.high - array.low) / levels,
-            offset=array.low,
-            row_shape=row_shape,
-            dtype=array.dtype,
-        )
-    return None
+        scale, offset = array.rows.scale, array.rows.offset
+    elif isinstance(array.low, float) and isinstance(array.high, float) and array.high > array.low:
+        scale, offset = (array.high - array.low) / levels, array.low
+    else:
+        return None
+    if not math.isfinite(scale):  # the largest floats are further apart than a float can say
+        return None
+    return Preparation(
+        scale=scale, offset=offset, row_shape=tuple(array.shape[1:]), dtype=array.dtype
+    )
 
 
 def predicted_classes(
@@ -184,7 +179,8 @@ def _kept_classes(
     if found is None or found.why_not is not None:
         raise ValueError("it was not asked in a second box")
     asked = (found.scale, found.offset)
-    if not np.allclose(asked, (preparation.scale, preparation.offset), rtol=1e-6, atol=1e-12):
+    is_same = np.allclose(asked, (preparation.scale, preparation.offset), rtol=1e-6, atol=1e-12)
+    if not is_same or found.dtype != preparation.dtype:
         raise ValueError("it was asked about rows that were prepared in another way")
     classes = observed.blobs[found.classes[part.name]]
     if classes.shape != (part.count,):

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from nbassay import inside
+import nbassay
 from nbassay.evidence import Collector
 from nbassay.inside.executor import Job
 from nbassay.inside.workspace import FOLDERS, LAB
@@ -31,6 +31,16 @@ from nbassay.workshop import Workshop
 HOME = "/home/learner"
 WORK = "/home/learner/work"
 SCRATCH = "/run/nbassay"
+BESIDE_THE_PROBE = (
+    "evidence.py",
+    "graph.py",
+    "measure.py",
+    "network.py",
+    "observed.py",
+    "records.py",
+    "secondbox.py",
+)
+"""Modules that decide what evidence holds, besides those inside the box."""
 FACTS_SHARE = 0.75
 """Part of the pipe's budget that the kernel's facts may take; the rest is for outputs."""
 
@@ -163,11 +173,15 @@ def data_digest(workshop: Workshop) -> str:
 
 @functools.cache
 def _probe_digest() -> str:
-    """Of the sources that run inside the box: another probe may see other things."""
+    """
+    Of the sources that run in a box or say what does: another probe may see other things, another
+    second box give other answers.
+    """
     hasher = hashlib.sha256()
-    folder = Path(inside.__file__).parent
-    for path in sorted(folder.rglob("*.py")):
-        hasher.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    package = Path(nbassay.__file__).parent
+    sources = [*(package / "inside").rglob("*.py"), *(package / name for name in BESIDE_THE_PROBE)]
+    for path in sorted(sources):
+        hasher.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
     return hasher.hexdigest()
 
 
