@@ -83,7 +83,8 @@ def test_any_json_is_a_notebook_or_a_reason(value: object) -> None:
         (code(["a = 1\n", "b = 2"]), None),
         (code(7), "holds no text"),
         ("stray", "is no cell"),
-        ({"cell_type": "heading", "source": "x"}, "unknown type"),
+        ({"cell_type": "heading", "source": "x"}, "heading"),
+        ({"cell_type": "html", "source": "x"}, "unknown type"),
     ],
 )
 def test_odd_cells_are_mended_with_a_note(cell: object, note: str | None) -> None:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
+import re
 import uuid
-import warnings
 from typing import Any
 
-import nbformat
-
 from nbassay.errors import NotebookError
+from nbassay.notebook_file import MOST_CELLS, read_notebook_file, refuse_much_code
+from nbassay.reporting.text import one_line
 
-MOST_BYTES = 100 << 20
-MOST_CELLS = 5000
-PYTHON_LANGUAGES = {"python", "python3", "ipython", "ipython3"}
+PYTHON_LANGUAGES = {"python", "python3", "ipython", "ipython3", "pyspark"}
+OLDEST_FORMAT = 2
+NEWEST_FORMAT = (4, 5)
+SHOWN_CELLS = 5
+
+# The first line of code that somebody put into a text cell; prose does not begin like this.
+_CODE = re.compile(
+    r"(?:[^\S\n]*(?:#[^\n]*)?\n)*"
+    r"(?:import \w|from [\w.]+ import \w|\w+(?:\.\w+|\[[^\]\n]*\])* ?[-+*/]?= ?[^=\s]|\w+\.\w+\()"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +31,7 @@ class Notebook:
     digest: str
     """``sha256:…`` of the file as submitted."""
     content: dict[str, Any]
-    """nbformat 4.5, outputs removed."""
+    """nbformat 4.5, outputs removed; every text can be encoded as UTF-8."""
     notes: tuple[str, ...]
     """What was mended, in plain words."""
 
@@ -46,66 +52,47 @@ def digest_of(raw: bytes) -> str:
 
 def decode_notebook(raw: bytes) -> Notebook:
     """
-    Decode a submitted file.
+    Decode a submitted file: mend it where what was meant is certain, and say so.
 
     Raises:
         NotebookError: It cannot be run; the message is for the learner and the instructor.
     """
     notes: list[str] = []
-    if len(raw) > MOST_BYTES:
-        raise NotebookError(
-            f"the file has {len(raw) >> 20} MB; notebooks of up to {MOST_BYTES >> 20} MB are "
-            "graded: clear the outputs and save again"
-        )
-    data = _load_json(raw)
+    data = read_notebook_file(raw, notes)
     _check_language(data)
-    data = _upgrade(data, notes)
-    cells = data.get("cells")
-    if not isinstance(cells, list):
-        raise NotebookError("not a notebook: expected a list of cells, found none")
-    if len(cells) > MOST_CELLS:
-        raise NotebookError(f"{len(cells)} cells; notebooks of up to {MOST_CELLS} are graded")
-    content = {
-        "nbformat": 4,
-        "nbformat_minor": 5,
+    _check_format(data, notes)
+    cells = _cells_of(data)
+    mended = _Mended()
+    content: dict[str, Any] = {
+        "nbformat": NEWEST_FORMAT[0],
+        "nbformat_minor": NEWEST_FORMAT[1],
         "metadata": {},
-        "cells": [_mend_cell(cell, index, notes) for index, cell in enumerate(cells)],
+        "cells": [_mend_cell(cell, index, mended) for index, cell in enumerate(cells)],
     }
-    return Notebook(digest=digest_of(raw), content=content, notes=tuple(dict.fromkeys(notes)))
+    refuse_much_code(sum(len(cell["source"]) for cell in content["cells"]))
+    return Notebook(digest=digest_of(raw), content=content, notes=(*notes, *mended.notes()))
 
 
-def _load_json(raw: bytes) -> dict[str, Any]:
-    if not raw.strip():
-        raise NotebookError("the file is empty; save the notebook again and hand it in anew")
-    if raw[:4] == b"PK\x03\x04":
-        raise NotebookError(
-            "the file is a zip archive named .ipynb; unpack it and hand in the notebook inside"
-        )
-    if raw.lstrip()[:1] == b"<":
-        raise NotebookError(
-            "the file is a web page, not a notebook; download the .ipynb itself and hand that in"
-        )
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise NotebookError(
-            f"not a notebook: expected UTF-8 text, found byte 0x{raw[error.start]:02x} "
-            f"at {error.start}"
-        ) from None
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        is_cut = text.lstrip().startswith("{") and not text.rstrip().endswith("}")
-        what = "the file ends in the middle (truncated)" if is_cut else "not JSON"
-        raise NotebookError(
-            f"not a notebook: {what}, line {error.lineno}, column {error.colno}; "
-            "save the notebook again and hand it in anew"
-        ) from None
-    except RecursionError:
-        raise NotebookError("not a notebook: nested too deeply") from None
-    if not isinstance(data, dict):
-        raise NotebookError(f"not a notebook: expected a JSON object, found {type(data).__name__}")
-    return data
+class _Mended:
+    """Which cells were mended how: one note a kind, however many cells."""
+
+    def __init__(self) -> None:
+        self._cells: dict[str, list[int]] = {}
+
+    def add(self, index: int, what: str) -> None:
+        """Note of the cell at *index* (0 first) that it *what*."""
+        self._cells.setdefault(what, []).append(index + 1)
+
+    def notes(self) -> list[str]:
+        """The notes, cells counted from 1."""
+        return [self._note(what, numbers) for what, numbers in self._cells.items()]
+
+    def _note(self, what: str, numbers: list[int]) -> str:
+        if len(numbers) == 1:
+            return f"cell {numbers[0]} {what}"
+        shown = ", ".join(map(str, numbers[:SHOWN_CELLS]))
+        more = len(numbers) - SHOWN_CELLS
+        return f"cells {shown}{f' and {more} more' if more > 0 else ''}: each {what}"
 
 
 def _check_language(data: dict[str, Any]) -> None:
@@ -115,55 +102,133 @@ def _check_language(data: dict[str, Any]) -> None:
     for part, key in (("language_info", "name"), ("kernelspec", "language")):
         section = metadata.get(part)
         language = section.get(key) if isinstance(section, dict) else None
-        if isinstance(language, str) and language and language.lower() not in PYTHON_LANGUAGES:
+        if isinstance(language, str) and language and not _is_python(language):
             raise NotebookError(
-                f"the notebook is written in {language[:40]}; this lab is in Python"
+                f"the notebook is written in {one_line(language, limit=40)}; this lab is in Python"
             )
 
 
-def _upgrade(data: dict[str, Any], notes: list[str]) -> dict[str, Any]:
-    version = data.get("nbformat")
-    if isinstance(version, bool) or not isinstance(version, int):
-        if "cells" in data:
-            notes.append("the notebook names no format version; read as version 4")
-            return data
-        raise NotebookError("not a notebook: it names no nbformat version and has no cells")
-    if version > 4:
-        raise NotebookError(f"notebook format {version} is newer than version 4, the newest known")
-    if version == 4:
-        return data
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            upgraded = nbformat.convert(nbformat.from_dict(data), 4)
-    except Exception as error:
+def _is_python(language: str) -> bool:
+    return language.lower() in PYTHON_LANGUAGES
+
+
+def _check_format(data: dict[str, Any], notes: list[str]) -> None:
+    version, minor = _whole(data.get("nbformat")), _whole(data.get("nbformat_minor"))
+    if version is None:
+        notes.append("the notebook names no format version; read as version 4")
+    elif version > NEWEST_FORMAT[0]:
         raise NotebookError(
-            f"notebook format {version} could not be brought to version 4: {type(error).__name__}"
-        ) from error
-    notes.append(f"notebook format {version} was brought to version 4")
-    return dict(upgraded)
+            f"notebook format {version} is newer than version {NEWEST_FORMAT[0]}, the newest "
+            "known; save it in Jupyter as version 4"
+        )
+    elif version < OLDEST_FORMAT:
+        raise NotebookError(
+            f"notebook format {version} is older than version {OLDEST_FORMAT}, the oldest that is "
+            "read; open it in Jupyter and save it"
+        )
+    elif version < NEWEST_FORMAT[0]:
+        notes.append(f"notebook format {version} was brought to version 4")
+    elif minor is not None and (version, minor) > NEWEST_FORMAT:
+        notes.append(
+            f"notebook format {version}.{minor} is newer than "
+            f"{'.'.join(map(str, NEWEST_FORMAT))}, the newest known; read as that"
+        )
 
 
-def _mend_cell(cell: Any, index: int, notes: list[str]) -> dict[str, Any]:
+def _whole(value: Any) -> int | None:
+    """A whole number, however it is written: 4, 4.0, "4"."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return int(value) if value == value // 1 and abs(value) < 1e9 else None
+
+
+def _cells_of(data: dict[str, Any]) -> list[Any]:
+    cells = data.get("cells")
+    if cells is None:
+        worksheets = data.get("worksheets")  # before version 4
+        if isinstance(worksheets, list):
+            parts = [one.get("cells") for one in worksheets if isinstance(one, dict)]
+            cells = [cell for part in parts if isinstance(part, list) for cell in part]
+    if not isinstance(cells, list):
+        raise NotebookError(
+            f"not a notebook: expected a list of cells, found {type(cells).__name__}; "
+            "hand in the .ipynb that Jupyter saves"
+        )
+    if len(cells) > MOST_CELLS:
+        raise NotebookError(
+            f"{len(cells)} cells; notebooks of up to {MOST_CELLS} are graded: "
+            "delete the cells that the lab does not need"
+        )
+    return cells
+
+
+def _mend_cell(cell: Any, index: int, mended: _Mended) -> dict[str, Any]:
     if not isinstance(cell, dict):
-        notes.append(f"cell {index + 1} is no cell and was read as text")
-        cell = {"cell_type": "raw", "source": str(cell)[:1000]}
+        mended.add(index, "is no cell and was read as text")
+        cell = {"cell_type": "raw", "source": cell if isinstance(cell, str) else ""}
+    source = _source(cell, index, mended)
     kind = cell.get("cell_type")
-    if kind not in ("code", "markdown", "raw"):
-        notes.append(f"cell {index + 1} has an unknown type and was read as text")
-        kind = "raw"
-    source = cell.get("source", "")
-    if isinstance(source, list):
-        source = "".join(part for part in source if isinstance(part, str))
-    if not isinstance(source, str):
-        notes.append(f"cell {index + 1} holds no text and was read as empty")
-        source = ""
-    mended: dict[str, Any] = {
+    if kind == "heading":  # before version 4
+        kind = "markdown"
+        level = cell.get("level")
+        source = f"{'#' * (level if level in (1, 2, 3, 4, 5, 6) else 1)} {source}"
+        mended.add(index, "is a heading of an older format and was read as Markdown")
+    elif kind not in ("code", "markdown", "raw"):
+        was_run = isinstance(cell.get("execution_count"), int)
+        kind = "code" if was_run else "raw"
+        mended.add(
+            index,
+            "has an unknown type and was read as code, since it was run"
+            if was_run
+            else "has an unknown type and was read as text",
+        )
+    elif kind == "code":
+        language = _language(cell)
+        # A cell magic says itself what runs it, and in VS Code such cells are marked so.
+        if not _is_python(language) and not source.lstrip().startswith(("%", "!")):
+            kind = "raw"
+            mended.add(
+                index,
+                f"is marked as {one_line(language, limit=40)}, not as Python, and was not run",
+            )
+    elif _CODE.match(source):
+        mended.add(
+            index, "is a text cell that looks like code, which is not run: make it a code cell"
+        )
+    mending: dict[str, Any] = {
         "cell_type": kind,
         "source": source,
         "metadata": {},
         "id": uuid.uuid5(uuid.NAMESPACE_OID, f"cell {index}").hex[:8],
     }
     if kind == "code":
-        mended |= {"outputs": [], "execution_count": None}
-    return mended
+        mending |= {"outputs": [], "execution_count": None}
+    return mending
+
+
+def _source(cell: dict[str, Any], index: int, mended: _Mended) -> str:
+    source = cell.get("source", cell.get("input"))  # the latter before version 4
+    if isinstance(source, list):
+        parts = [part for part in source if isinstance(part, str)]
+        if len(parts) < len(source):
+            mended.add(index, "holds parts that are no text, which were left out")
+        source = "".join(parts)
+    if not isinstance(source, str):
+        mended.add(index, "holds no text and was read as empty")
+        return ""
+    try:
+        source.encode()
+    except UnicodeEncodeError:
+        mended.add(index, "holds halves of characters, which were read as \ufffd")
+        return source.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return source
+
+
+def _language(cell: dict[str, Any]) -> str:
+    """What a code cell is marked as: by VS Code, or before version 4."""
+    metadata = cell.get("metadata")
+    vscode = metadata.get("vscode") if isinstance(metadata, dict) else None
+    marked = vscode.get("languageId") if isinstance(vscode, dict) else cell.get("language")
+    return marked if isinstance(marked, str) and marked else "python"

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from nbassay.errors import NotebookError, SubmissionError
 from nbassay.files import is_graded_class
-from nbassay.notebook import MOST_BYTES
+from nbassay.notebook_file import MOST_BYTES
 
 MOST_FILES = 100_000
 SHOWN_NAMES = 3
