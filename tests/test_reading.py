@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import os
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +16,10 @@ import pytest
 from conftest import ROOT, TINY
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from nbassay.errors import ManifestError, NotebookError
-from nbassay.executed import executed_notebook
+from nbassay.errors import ManifestError, NotebookError, SubmissionError
+from nbassay.executed import MOST_CHARACTERS, executed_notebook
 from nbassay.files import write_whole
 from nbassay.notebook import decode_notebook
 from nbassay.submissions import find_submissions, slug_of
@@ -129,6 +134,55 @@ def test_names_that_collide_stay_apart(tmp_path: Path) -> None:
     assert len({one.learner for one in find_submissions([tmp_path])}) == 2
 
 
+def test_a_name_that_is_no_text_can_be_told(tmp_path: Path) -> None:
+    """
+    A file whose name is in another encoding, as zips of other systems leave them, stops nobody.
+    """
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/Zo\xeb.ipynb")).write_bytes(notebook_bytes())
+    (one,) = find_submissions([tmp_path])
+
+    assert (one.learner, one.file) == ("Zo", "Zo?.ipynb")
+
+
+def archive(path: Path, name: str, how: int) -> Path:
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr(name, notebook_bytes(), how)
+    return path
+
+
+def test_a_zip_with_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """
+    An archive whose names cannot be read is refused as a whole, not with a traceback.
+    """
+    path = archive(tmp_path / "class.zip", "é.ipynb", zipfile.ZIP_STORED)
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xff"))
+
+    with pytest.raises(SubmissionError, match="not a zip archive that can be read"):
+        find_submissions([path])
+
+
+def test_a_member_without_a_name_is_left_out(tmp_path: Path) -> None:
+    """
+    A name that begins with NUL is empty to Python, and no notebook.
+    """
+    path = archive(tmp_path / "class.zip", "x.ipynb", zipfile.ZIP_STORED)
+    path.write_bytes(path.read_bytes().replace(b"x.ipynb", b"\0.ipynb"))
+
+    with pytest.raises(SubmissionError, match="no notebook"):
+        find_submissions([path])
+
+
+def test_a_file_packed_in_an_unusual_way_is_not_unpacked(tmp_path: Path) -> None:
+    """
+    Only what is unpacked in bounded steps is unpacked at all.
+    """
+    path = archive(tmp_path / "class.zip", "ann.ipynb", zipfile.ZIP_LZMA)
+    (one,) = find_submissions([path])
+
+    with pytest.raises(NotebookError, match="by method 14; expected one of stored, deflated"):
+        one.read()
+
+
 HOSTILE = [
     {
         "output_type": "display_data",
@@ -165,6 +219,48 @@ def test_executed_notebook_holds_nothing_active() -> None:
     ]
     assert set(kinds) == {"text/plain", "text"}
     assert "\\u001b" not in text
+
+
+def png(width: int, height: int) -> str:
+    picture = io.BytesIO()
+    Image.new("1", (width, height)).save(picture, "PNG")
+    return base64.b64encode(picture.getvalue()).decode()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kept"),
+    [
+        ([(640, 480)] * 3, [0, 1, 2]),
+        ([(10_000, 1000), (5, 5)], [1]),
+        ([(2000, 3900)] * 5, [0, 1, 2]),
+    ],
+    ids=["usual", "one too large", "too many"],
+)
+def test_pictures_stay_within_a_budget(sizes: list[tuple[int, int]], kept: list[int]) -> None:
+    """
+    A picture of few bytes and many pixels is left out before it is decoded.
+    """
+    outputs = [
+        {"output_type": "display_data", "data": {"text/plain": str(turn), "image/png": png(*size)}}
+        for turn, size in enumerate(sizes)
+    ]
+    text = executed_notebook(decode_notebook(notebook_bytes(code("show()"))), {0: outputs})
+
+    assert [
+        int(output.data["text/plain"])
+        for output in nbformat.reads(text, 4).cells[0].outputs
+        if "image/png" in output.data
+    ] == kept
+
+
+def test_texts_stay_within_a_budget() -> None:
+    """
+    Texts of thousands of outputs do not add up to a file that nobody can open.
+    """
+    outputs = [{"output_type": "stream", "text": "\x7f" * 90_000}] * 100
+    text = executed_notebook(decode_notebook(notebook_bytes(code("show()"))), {0: outputs})
+
+    assert len(text) < 2 * MOST_CHARACTERS
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ import hashlib
 import os
 import re
 import stat
+import struct
 import unicodedata
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -20,6 +22,18 @@ from nbassay.notebook_file import MOST_BYTES
 
 MOST_FILES = 100_000
 SHOWN_NAMES = 3
+PACKED = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
+"""Ways of packing that are read; of the others a few bytes may unpack to any number at once."""
+BROKEN_ZIP = (
+    OSError,
+    RuntimeError,  # encrypted; NotImplementedError is one
+    ValueError,  # a name that is no UTF-8, a place before the file's beginning
+    EOFError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What `zipfile` raises at broken archives; only `BadZipFile` is documented."""
 TOO_LARGE = f"larger than {MOST_BYTES >> 20} MB; clear the outputs and save again"
 
 
@@ -129,7 +143,8 @@ def _read_file(path: Path, inside: Path | None = None) -> bytes:
             raise NotebookError("not a file but a pipe or a device; not read")
         if status.st_size > MOST_BYTES:
             raise NotebookError(TOO_LARGE)
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(MOST_BYTES + 1)  # it may grow
     except RuntimeError:  # Python 3.12 and earlier tell a circle of links like this
         raise NotebookError("the file cannot be read: a link that leads to itself") from None
     except OSError as error:
@@ -137,7 +152,7 @@ def _read_file(path: Path, inside: Path | None = None) -> bytes:
 
 
 def _miss_notebook(folder: Path) -> bytes:
-    names = sorted(path.name for path in folder.iterdir())
+    names = sorted(_readable(path.name) for path in folder.iterdir())
     told = ", ".join(names[:SHOWN_NAMES]) + (", …" if len(names) > SHOWN_NAMES else "")
     raise NotebookError(f"no notebook (*.ipynb) in this folder (found: {told or 'nothing'})")
 
@@ -146,11 +161,12 @@ def _in_archive(path: Path) -> Iterator[_Found]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()[:MOST_FILES]
-    except (OSError, zipfile.BadZipFile) as error:
+    except BROKEN_ZIP as error:
         raise SubmissionError(f"{path}: not a zip archive that can be read: {error}") from error
     for entry in entries:
         inner = PurePosixPath(entry.filename)
-        is_notebook = not entry.is_dir() and inner.suffix.lower() == ".ipynb"
+        is_folder = entry.filename.endswith("/")  # ZipInfo.is_dir() fails at an empty name
+        is_notebook = not is_folder and inner.suffix.lower() == ".ipynb"
         if is_notebook and not any(_is_hidden(part) for part in inner.parts if part != ".."):
             owner = inner.stem if len(inner.parts) == 1 else inner.parts[0]
             label = f"{path.name}/{entry.filename}"
@@ -160,10 +176,15 @@ def _in_archive(path: Path) -> Iterator[_Found]:
 def _read_member(path: Path, entry: zipfile.ZipInfo) -> bytes:
     if entry.file_size > MOST_BYTES:
         raise NotebookError(TOO_LARGE)
+    if entry.compress_type not in PACKED:
+        raise NotebookError(
+            f"packed into the zip by method {entry.compress_type}; expected one of "
+            f"{', '.join(PACKED.values())}: pack it again, or hand in the file itself"
+        )
     try:
         with zipfile.ZipFile(path) as archive, archive.open(entry) as file:
             return file.read(MOST_BYTES + 1)
-    except (OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except BROKEN_ZIP as error:
         raise NotebookError(f"cannot be unpacked: {error}") from error
 
 
@@ -189,8 +210,18 @@ def _name(found: list[_Found]) -> list[Submission]:
         while slug.lower() in {taken.lower() for taken in named}:
             slug = f"{slug_of(wanted)[:80]}-{turn}"
             turn += 1
-        named[slug] = Submission(learner=slug, file=item.file, read=item.read, notes=tuple(notes))
+        named[slug] = Submission(
+            learner=slug,
+            file=_readable(item.file),
+            read=item.read,
+            notes=tuple(map(_readable, notes)),
+        )
     return [named[slug] for slug in sorted(named)]
+
+
+def _readable(name: str) -> str:
+    """A file's name may be no text, as after unpacking a zip of another system."""
+    return name.encode(errors="replace").decode()
 
 
 def slug_of(name: str) -> str:
