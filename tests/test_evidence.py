@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -100,7 +102,17 @@ def test_digests_under_another_nonce_are_unknown() -> None:
         (BLOB, b'\x00\x21{"dtype":"float32","shape":[1000]}', ""),
         (BLOB, b'\x00\x20{"dtype":"object","shape":[1,1]}', "Invalid enum"),
         (BLOB, b'\x00\x32{"dtype":"int64","shape":[4294967296,4294967296]}', ""),
+        (BLOB, b'\x00\x21{"dtype":"float32","shape":[\xff\xff]}', "header"),
+        (
+            BLOB,
+            b'\x00\x43{"dtype":"float32","shape":[0,9007199254740992,9007199254740992,1]}',
+            "a blob of shape",
+        ),
+        (FACT, b'{"type":"remark","cell":0,"topic":"cut","text":"\xff"}', "can't decode byte 0xff"),
+        (FACT, b'{"type":"remark","cell":0,"topic":"cut","\xfftext":""}', "can't decode byte 0xff"),
         (CELL, b'{"index":"../../etc","outputs":[]}', "no cell"),
+        (CELL, b'{"index":0,"outputs":[{"output_type":"\xff"}]}', "no cell"),
+        (CELL, b'{"index":0,"outputs":[[]]}', "no cell"),
         (b"EVIL", b"", "unknown kind"),
     ],
     ids=lambda value: value[:40].decode(errors="replace") if isinstance(value, bytes) else None,
@@ -253,3 +265,124 @@ def test_spoiled_evidence_is_an_error(tmp_path: Path, spoil: str) -> None:
 
     with pytest.raises(EvidenceError, match="no evidence that can be read"):
         read_evidence(tmp_path / "evidence")
+
+
+def test_evidence_that_lacks_its_arrays_is_an_error(tmp_path: Path) -> None:
+    """
+    Arrays on disk must be those that the facts name, of the kind that they name.
+    """
+    fact, blob = fact_of_rows(row_digests(ROWS, NONCE))
+    collector = Collector()
+    collector.on_frame(FACT, fact)
+    collector.on_frame(BLOB, blob)
+    facts, blobs = collector.finish(INDEX)
+    (name,) = blobs
+    odd = {"missing": {}, "of floats": {name: np.zeros(3, np.float32)}, "right": blobs}
+    for what, arrays in odd.items():
+        write_evidence(tmp_path / what, evidence_with(facts), arrays)
+
+    assert read_evidence(tmp_path / "right")[0].facts == facts
+    with pytest.raises(EvidenceError, match="no array"):
+        read_evidence(tmp_path / "missing")
+    with pytest.raises(EvidenceError, match="expected int32"):
+        read_evidence(tmp_path / "of floats")
+
+
+def test_rows_that_many_facts_name_are_found_once() -> None:
+    """
+    Facts cost little, so they must not make the grader look up the same rows thousands of times.
+    """
+
+    class Counting(RowIndex):
+        calls = 0
+
+        def positions(self, digests: np.ndarray) -> np.ndarray:
+            self.calls += 1
+            return super().positions(digests)
+
+    index = Counting(row_digests(ROWS, NONCE))
+    fact, blob = fact_of_rows(row_digests(ROWS, NONCE))
+    collector = Collector()
+    collector.on_frame(BLOB, blob)
+    for _ in range(1000):
+        collector.on_frame(FACT, fact)
+
+    assert len(collector.finish(index)[0]) == 1000
+    assert index.calls == 1
+
+
+def a_fit(history: str) -> bytes:
+    return (
+        '{"type":"fit","cell":0,"model":0,"before":null,"state":null,"data":{"kind":"other",'
+        '"x":null},"validation":null,"validation_split":0,"epochs_asked":1,"epochs_run":1,'
+        f'"batch_size":null,"history":{history},"error":null}}'
+    ).encode()
+
+
+def test_numbers_in_facts_are_counted() -> None:
+    """
+    A number takes two bytes of the pipe and thirty of memory, so there is a bound of its own.
+    """
+    collector = Collector()
+    for _ in range(3):
+        collector.on_frame(FACT, a_fit(NUMBERS))
+
+    assert len(collector.finish(INDEX)[0]) == 1
+    assert collector.refused == ["more than 200000 numbers in facts"] * 2
+
+
+NUMBERS = "{" + ",".join(f'"{name}":[{",".join("0" * 10_000)}]' for name in range(12)) + "}"
+FLOODS: dict[str, tuple[bytes, int, int, Callable[[int], bytes]]] = {
+    # name: kind, frames, MB they may take, payload of the n-th
+    "lists in a fact": (FACT, 3, 80, lambda _: a_fit('{"a":[' + "[]," * 600_000 + "[]]}")),
+    "facts": (FACT, 25_000, 80, lambda _: b'{"type":"cell","index":1,"status":"ok","seconds":1}'),
+    "blobs": (BLOB, 25_000, 80, lambda turn: blob_payload(np.array([turn]))),
+    "empty outputs": (
+        CELL,
+        9,
+        80,
+        lambda turn: (
+            b'{"index":%d,"outputs":[' % turn + b'{"output_type":"error"},' * 80_000 + b"]}"
+        ).replace(b",]", b"]"),
+    ),
+    "lists in outputs": (
+        CELL,
+        7,
+        80,
+        lambda turn: (
+            (b'{"index":%d,"outputs":[{"output_type":"error","a":[' % turn + b"[]," * 900_000)
+            + b"[]]}]}"
+        ),
+    ),
+    "texts in outputs": (
+        CELL,
+        9,
+        80,
+        lambda turn: (
+            b'{"index":%d,"outputs":[{"output_type":"error","traceback":[' % turn
+            + b'"ab",' * 500_000
+            + b'""]}]}'
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "frames", "most_mb", "payload"), FLOODS.values(), ids=FLOODS)
+def test_floods_take_little_memory(
+    kind: bytes, frames: int, most_mb: int, payload: Callable[[int], bytes]
+) -> None:
+    """
+    Whatever comes through the pipe, what is made of it stays small.
+    """
+    collector = Collector()
+    tracemalloc.start()
+    try:
+        for turn in range(frames):
+            collector.on_frame(kind, payload(turn))
+        collector.finish(INDEX)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < most_mb << 20
+    assert len(collector.refused) <= 100

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -25,6 +25,7 @@ from nbassay.errors import EvidenceError, OutputError
 from nbassay.graph import plan_of, weights_of
 from nbassay.inside.channel import BLOB, BLOB_HEAD, CELL, FACT
 from nbassay.inside.watching import SAMPLE_ROWS
+from nbassay.outputs import decode_outputs
 from nbassay.pristine import RowIndex
 from nbassay.records import (
     BlobHeader,
@@ -32,14 +33,25 @@ from nbassay.records import (
     Fact,
     Graph,
     Labels,
+    ModelFact,
+    Node,
     PredictFact,
+    Rebuilt,
     Record,
     Rows,
     Step,
 )
 
 MOST_FACTS = 20_000
-MOST_FACT_BYTES = 4 << 20
+MOST_FACT_BYTES = 2 << 20
+"""One fact, as JSON: a history of 20,000 epochs; in memory up to twenty times as much."""
+MOST_FACTS_BYTES = 8 << 20
+"""All facts of a run; ten networks trained and tried in forty cells send 0.03 MB."""
+MOST_NUMBERS = 200_000
+"""In all facts of a run: each takes two bytes of JSON and thirty of memory."""
+MOST_BLOBS = 20_000
+MOST_OUTPUT_BYTES = 16 << 20
+"""All cells' outputs, whatever ``output_mb`` says: one letter may make a text four times as big."""
 MOST_REFUSALS = 100
 MOST_GRAPHS = 400
 """Each is walked through, weights and all; the probe tells of 200 states."""
@@ -63,6 +75,7 @@ class Collector:
         self._facts: list[Fact] = []
         self._blobs: dict[str, np.ndarray] = {}
         self._graphs = 0
+        self._fact_bytes = self._numbers = self._output_bytes = 0
 
     def on_frame(self, kind: bytes, payload: bytes) -> None:
         """Decode one frame; what cannot be decoded is refused, never raised."""
@@ -70,13 +83,12 @@ class Collector:
             if kind == FACT:
                 self._take_fact(payload)
             elif kind == BLOB:
-                ref, array = decode_blob(payload)
-                self._blobs[ref] = array
+                self._take_blob(payload)
             elif kind == CELL:
                 self._take_cell(payload)
             else:
                 raise EvidenceError(f"a frame of unknown kind {kind!r}")
-        except (EvidenceError, msgspec.DecodeError, RecursionError) as error:
+        except (EvidenceError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._refuse(str(error))
 
     def finish(self, index: RowIndex) -> tuple[list[Fact], dict[str, np.ndarray]]:
@@ -86,15 +98,20 @@ class Collector:
         Args:
             index: Of the pristine rows under this run's nonce.
         """
-        facts, kept = [], {}
+        facts: list[Fact] = []
+        kept: dict[str, np.ndarray] = {}
         for fact in self._facts:
             try:
-                for ref, resolved in self._resolve(fact, index):
-                    kept[ref] = resolved
+                needed = {need.ref: self._needed(need) for need in _needs(fact)}
+                if isinstance(fact, ModelFact) and fact.graph is not None:
+                    self._check_graph(fact.graph, needed)
             except EvidenceError as error:
                 self._refuse(str(error))
-            else:
-                facts.append(fact)
+                continue
+            for ref in needed.keys() - kept.keys():  # thousands of facts may name the same rows
+                is_rows = needed[ref].dtype == np.uint64
+                kept[ref] = index.positions(needed[ref]) if is_rows else needed[ref]
+            facts.append(fact)
         return facts, kept
 
     def _take_fact(self, payload: bytes) -> None:
@@ -102,68 +119,58 @@ class Collector:
             raise EvidenceError(f"a fact of {len(payload)} bytes")
         if len(self._facts) >= MOST_FACTS:
             raise EvidenceError(f"more than {MOST_FACTS} facts")
+        self._fact_bytes += len(payload)
+        if self._fact_bytes > MOST_FACTS_BYTES:
+            raise EvidenceError(f"facts of more than {MOST_FACTS_BYTES} bytes")
         fact = _decode_fact(payload)
+        numbers = self._numbers
         for value in _floats(fact):
+            numbers += 1
+            if numbers > MOST_NUMBERS:
+                raise EvidenceError(f"more than {MOST_NUMBERS} numbers in facts")
             if not math.isfinite(value):
                 raise EvidenceError("a number that is not finite")
+        self._numbers = numbers
         self._facts.append(fact)
 
+    def _take_blob(self, payload: bytes) -> None:
+        if len(self._blobs) >= MOST_BLOBS:
+            raise EvidenceError(f"more than {MOST_BLOBS} blobs")
+        ref, array = decode_blob(payload)
+        self._blobs[ref] = array
+
     def _take_cell(self, payload: bytes) -> None:
-        report = msgspec.json.decode(payload, type=dict[str, Any])
-        index, outputs = report.get("index"), report.get("outputs")
-        if type(index) is not int or not isinstance(outputs, list) or index in self.cells:
-            raise EvidenceError("outputs of no cell")
-        self.cells[index] = [output for output in outputs if isinstance(output, dict)]
+        self._output_bytes += len(payload)
+        if self._output_bytes > MOST_OUTPUT_BYTES:
+            raise EvidenceError(f"outputs of more than {MOST_OUTPUT_BYTES} bytes")
+        cell = decode_outputs(payload)
+        if cell.index in self.cells:
+            raise EvidenceError("outputs of a cell that was sent before")
+        self.cells[cell.index] = cell.outputs
 
-    def _resolve(self, fact: Fact, index: RowIndex) -> Iterator[tuple[str, np.ndarray]]:
-        for record in _records(fact):
-            if isinstance(record, Rows):
-                digests = self._blob(record.digests, "uint64", 1)
-                yield record.digests, index.positions(digests)
-            elif isinstance(record, Labels):
-                yield record.values, self._blob(record.values, "int64", 1)
-            elif isinstance(record, Step):
-                for ref, dimensions in (
-                    (record.kernel, 2),
-                    (record.bias, 1),
-                    (record.mean, 1),
-                    (record.deviation, 1),
-                ):
-                    if ref is not None:
-                        yield ref, self._blob(ref, "float32", dimensions)
-            elif isinstance(record, Graph):
-                yield from self._graph(record)
-            elif isinstance(record, PredictFact) and record.classes is not None:
-                yield record.classes, self._blob(record.classes, "int64", 1)
+    def _check_graph(self, graph: Graph, weights: Blobs) -> None:
+        """
+        Refuse a network that cannot be built from the numbers that its fact names.
 
-    def _graph(self, graph: Graph) -> Iterator[tuple[str, np.ndarray]]:
+        Raises:
+            EvidenceError: It cannot, or there are too many.
+        """
         self._graphs += 1
         if self._graphs > MOST_GRAPHS:
             raise EvidenceError(f"more than {MOST_GRAPHS} networks as graphs")
-        weights = {
-            ref: self._blob(ref, "float32", axes)
-            for node in graph.nodes
-            for _name, ref, axes in weights_of(node)
-        }
-        answer = self._blob(graph.answer, "float32", 2)
         try:
             plan = plan_of(graph, weights)
         except ValueError as error:
             raise EvidenceError(f"a network that cannot be built: {error}") from error
+        answer = weights[graph.answer]
         if answer.shape != (SAMPLE_ROWS, plan.outputs):
             raise EvidenceError(f"an answer of another shape than its network's: {answer.shape}")
-        yield from weights.items()
-        yield graph.answer, answer
 
-    def _blob(self, ref: str, dtype: str, dimensions: int) -> np.ndarray:
-        array = self._blobs.get(ref)
+    def _needed(self, need: _Need) -> np.ndarray:
+        array = self._blobs.get(need.ref)
         if array is None:
-            raise EvidenceError(f"a fact names numbers that were not sent ({ref[:12]}…)")
-        if array.dtype.name != dtype or array.ndim != dimensions:
-            raise EvidenceError(
-                f"numbers of another kind: expected {dtype} with {dimensions} axes, "
-                f"found {array.dtype.name} with {array.ndim}"
-            )
+            raise EvidenceError(f"a fact names numbers that were not sent ({need.ref[:12]}…)")
+        need.check(array, need.dtype)
         return array
 
     def _refuse(self, why: str) -> None:
@@ -176,21 +183,26 @@ def decode_blob(payload: bytes) -> tuple[str, np.ndarray]:
     Name and array of a BLOB frame.
 
     Raises:
-        EvidenceError: Header and bytes do not fit together.
-        msgspec.DecodeError: The header is not one.
+        EvidenceError: There is no header, or it does not fit the bytes.
     """
     if len(payload) < BLOB_HEAD.size:
         raise EvidenceError("a blob without a header")
     (length,) = BLOB_HEAD.unpack_from(payload)
     start = BLOB_HEAD.size + length
-    header = _decode_header(payload[BLOB_HEAD.size : start])
+    try:
+        header = _decode_header(payload[BLOB_HEAD.size : start])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise EvidenceError(f"a blob's header: {error}") from error
     dtype = np.dtype(header.dtype).newbyteorder("<")
     expected = math.prod(header.shape) * dtype.itemsize  # Python integers: cannot overflow
     if len(payload) - start != expected:
         raise EvidenceError(
             f"a blob of {len(payload) - start} bytes where its header tells {expected}"
         )
-    array = np.frombuffer(payload, dtype, offset=start).reshape(header.shape)
+    try:
+        array = np.frombuffer(payload, dtype, offset=start).reshape(header.shape)
+    except ValueError as error:  # an empty one with axes longer than NumPy can count
+        raise EvidenceError(f"a blob of shape {header.shape}: {error}") from error
     return hashlib.sha256(payload).hexdigest(), array.astype(header.dtype)
 
 
@@ -232,13 +244,64 @@ def read_evidence(folder: Path) -> tuple[Evidence, dict[str, np.ndarray]]:
     Read what `write_evidence` wrote.
 
     Raises:
-        EvidenceError: There is none, or it is not evidence of this version.
+        EvidenceError: There is none, it is not evidence of this version, or its arrays are not
+            those that its facts name.
     """
     try:
         evidence = msgspec.json.decode((folder / EVIDENCE_FILE).read_bytes(), type=Evidence)
-        return evidence, load_file(folder / ARRAYS_FILE)
-    except (OSError, msgspec.DecodeError, SafetensorError) as error:
+        blobs = load_file(folder / ARRAYS_FILE)
+        for need in _needs([evidence.facts, evidence.second]):
+            if need.ref not in blobs:
+                raise EvidenceError(f"no array {need.ref[:12]}…")
+            need.check(blobs[need.ref], "int32" if need.dtype == "uint64" else need.dtype)
+    except (OSError, ValueError, RecursionError, SafetensorError, EvidenceError) as error:
         raise EvidenceError(f"{folder}: no evidence that can be read: {error}") from error
+    return evidence, blobs
+
+
+class _Need(NamedTuple):
+    """An array that a fact names."""
+
+    ref: str
+    dtype: str
+    """As the box sends it; of rows positions are kept instead of the uint64 digests."""
+    dimensions: int
+
+    def check(self, array: np.ndarray, dtype: str) -> None:
+        """Raise `EvidenceError` unless *array* is of *dtype* and has as many axes as it must."""
+        if array.dtype.name != dtype or array.ndim != self.dimensions:
+            raise EvidenceError(
+                f"numbers of another kind: expected {dtype} with {self.dimensions} axes, "
+                f"found {array.dtype.name} with {array.ndim}"
+            )
+
+
+def _needs(facts: Any) -> Iterator[_Need]:
+    """Every array that *facts*, a record or a list of them, name."""
+    for record in _records(facts):
+        if isinstance(record, Rows):
+            yield _Need(record.digests, "uint64", 1)
+        elif isinstance(record, Labels):
+            yield _Need(record.values, "int64", 1)
+        elif isinstance(record, Step):
+            for ref, dimensions in (
+                (record.kernel, 2),
+                (record.bias, 1),
+                (record.mean, 1),
+                (record.deviation, 1),
+            ):
+                if ref is not None:
+                    yield _Need(ref, "float32", dimensions)
+        elif isinstance(record, Node):
+            for _name, ref, axes in weights_of(record):
+                yield _Need(ref, "float32", axes)
+        elif isinstance(record, Graph):
+            yield _Need(record.answer, "float32", 2)
+        elif isinstance(record, Rebuilt):
+            for ref in record.classes.values():
+                yield _Need(ref, "int64", 1)
+        elif isinstance(record, PredictFact) and record.classes is not None:
+            yield _Need(record.classes, "int64", 1)
 
 
 def _records(record: Any) -> Iterator[Record]:

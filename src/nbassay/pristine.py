@@ -24,6 +24,7 @@ from nbassay.inside.arrays import row_digests
 from nbassay.workshop import Workshop, read_pinned
 
 UNKNOWN = -1
+CHUNK = 1 << 18
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,10 +99,14 @@ class RowIndex:
         """uint64 digests (n,) → int32 positions (n,), `UNKNOWN` for rows of none of the sets."""
         if not len(self._sorted):
             return np.full(len(digests), UNKNOWN, np.int32)
-        at = np.searchsorted(self._sorted, digests)
-        at[at == len(self._sorted)] = 0
-        found = self._sorted[at] == digests
-        return np.where(found, self._order[at], UNKNOWN).astype(np.int32)
+        positions = np.empty(len(digests), np.int32)
+        for start in range(0, len(digests), CHUNK):  # a box may send millions
+            part = digests[start : start + CHUNK]
+            at = np.searchsorted(self._sorted, part)
+            at[at == len(self._sorted)] = 0
+            found = self._sorted[at] == part
+            positions[start : start + CHUNK] = np.where(found, self._order[at], UNKNOWN)
+        return positions
 
 
 def read_pristine(workshop: Workshop) -> Pristine:
