@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parent.parent
 TINY = Path(__file__).parent / "workshops" / "tiny"
@@ -59,4 +59,8 @@ RIGHT_CELLS = (
 
 # Machines that run tests are slow and busy at times; how long an example takes says nothing.
 settings.register_profile("nbassay", deadline=None)
-settings.load_profile("nbassay")
+# For `tests/test_fuzz.py`, which goes on until its time is over; large examples are the point.
+settings.register_profile(
+    "long", deadline=None, max_examples=2000, suppress_health_check=list(HealthCheck)
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "nbassay"))

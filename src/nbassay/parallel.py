@@ -10,6 +10,9 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+STACK_BYTES = 16 << 20
+"""Of a thread: JSON nested as deep as Python allows takes 4 MB, and a system may give less."""
+
 
 def side_by_side(
     items: Sequence[Item], work: Callable[[Item], Result], *, jobs: int, stop: threading.Event
@@ -22,7 +25,11 @@ def side_by_side(
             has not begun never does. The caller goes on once all of it has ended.
     """
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        waiting = {pool.submit(work, item): item for item in items}
+        usual = threading.stack_size(STACK_BYTES)
+        try:
+            waiting = {pool.submit(work, item): item for item in items}
+        finally:
+            threading.stack_size(usual)
         try:
             while waiting:
                 finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
