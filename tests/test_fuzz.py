@@ -17,6 +17,8 @@ from typing import Any
 import msgspec
 import nbformat
 import numpy as np
+import pytest
+from conftest import RIGHT_CELLS, Nbassay, write_notebook
 from fuzzing import (
     ARRAYS,
     BLOBS,
@@ -37,7 +39,7 @@ from nbassay.evidence import Collector, decode_blob, read_evidence, write_eviden
 from nbassay.executed import executed_notebook
 from nbassay.inside.channel import BLOB, CELL, FACT, frame
 from nbassay.notebook import Notebook, decode_notebook
-from nbassay.records import Evidence, Fact, RemarkFact
+from nbassay.records import Evidence, Fact, RemarkFact, Results
 from nbassay.sandbox import Limits
 from nbassay.sandbox.supervise import MAX_FRAME_BYTES, _FrameReader, _Stop
 from nbassay.store import Kept
@@ -318,3 +320,42 @@ def test_archives(raw: bytes) -> None:
             )
             with contextlib.suppress(NotebookError):
                 assert isinstance(one.read(), bytes)
+
+
+# ---------------------------------------------------------------- through the public door
+
+HOSTILE_FRAMES = {
+    "text": frame(FACT, b'{"type":"remark","cell":0,"topic":"cut","text":"\xff"}'),
+    "axes": frame(
+        BLOB, b'\x00\x43{"dtype":"float32","shape":[0,9007199254740992,9007199254740992,1]}'
+    ),
+    "nested": frame(FACT, b"[" * 100_000),
+    "outputs": frame(CELL, b'{"index":0,"outputs":[{"output_type":"\xff"}]}'),
+    "sizes": FACT + b"\xff" * 8,
+}
+SEND = """
+import glob, os
+for place in glob.glob('/run/nbassay/facts-*'):
+    with open(place, 'ab') as file:
+        file.write({frame!r})
+"""
+
+
+@pytest.mark.kernel
+def test_a_class_of_hostile_frames(nbassay: Nbassay, tmp_path: Path) -> None:
+    """
+    A notebook that writes frames of its own is sent to a person, and stops nobody else.
+    """
+    homework, out = tmp_path / "homework", tmp_path / "graded"
+    for name, hostile in HOSTILE_FRAMES.items():
+        write_notebook(homework / f"{name}.ipynb", *RIGHT_CELLS, SEND.format(frame=hostile))
+    write_notebook(homework / "honest.ipynb", *RIGHT_CELLS)
+    done = nbassay("grade", homework, "-o", out)
+    assert done.returncode == 0, done.stderr
+    results = msgspec.json.decode((out / "results.json").read_bytes(), type=Results)
+
+    assert {one.learner: one.status for one in results.submissions} == {
+        **dict.fromkeys(HOSTILE_FRAMES, "needs-review"),
+        "honest": "graded",
+    }
+    assert {one.score for one in results.submissions} == {100}

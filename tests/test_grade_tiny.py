@@ -383,11 +383,11 @@ def test_bad_files_are_told_and_the_rest_is_graded(tmp_path: Path, nbassay: Nbas
     assert done.returncode == 0, done.stderr
     assert found["good"].score == 100
     expected = {
-        "not-json": "not JSON",
+        "not-json": "expected JSON, found 'hello'",
         "truncated": "truncated",
         "nothing": "empty",
         "web": "web page",
-        "bytes": "UTF-8",
+        "bytes": "expected JSON",
         "list": "JSON object",
         "r": "written in R",
         "folder": "folder",
