@@ -250,6 +250,19 @@ def test_cells_of_another_language_are_text() -> None:
     assert [one["cell_type"] for one in read.content["cells"]] == ["raw", "code", "code"]
 
 
+def test_notes_are_few() -> None:
+    """
+    A notebook of thousands of odd cells fills no report.
+    """
+    odd = [cell("a", metadata={"vscode": {"languageId": f"language {one}"}}) for one in range(4000)]
+    notes = decode_notebook(saved(*odd).encode()).notes
+
+    assert len(notes) == 21
+    assert notes[-1] == (
+        "cells 21, 22, 23, 24, 25 and 3975 more: each was mended in yet another way"
+    )
+
+
 @pytest.mark.parametrize("version", [2, 3])
 def test_old_formats_are_read_as_nbformat_reads_them(version: int) -> None:
     """

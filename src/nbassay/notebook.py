@@ -16,6 +16,7 @@ PYTHON_LANGUAGES = {"python", "python3", "ipython", "ipython3", "pyspark"}
 OLDEST_FORMAT = 2
 NEWEST_FORMAT = (4, 5)
 SHOWN_CELLS = 5
+MOST_NOTES = 20
 
 # The first line of code that somebody put into a text cell; prose does not begin like this.
 _CODE = re.compile(
@@ -81,6 +82,8 @@ class _Mended:
 
     def add(self, index: int, what: str) -> None:
         """Note of the cell at *index* (0 first) that it *what*."""
+        if len(self._cells) >= MOST_NOTES and what not in self._cells:
+            what = "was mended in yet another way"
         self._cells.setdefault(what, []).append(index + 1)
 
     def notes(self) -> list[str]:
