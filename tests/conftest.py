@@ -61,6 +61,6 @@ RIGHT_CELLS = (
 settings.register_profile("nbassay", deadline=None)
 # For `tests/test_fuzz.py`, which goes on until its time is over; large examples are the point.
 settings.register_profile(
-    "long", deadline=None, max_examples=2000, suppress_health_check=list(HealthCheck)
+    "long", deadline=None, max_examples=500, suppress_health_check=list(HealthCheck)
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "nbassay"))
