@@ -27,6 +27,7 @@ from nbassay.errors import AssayError, SandboxError, UsageError
 from nbassay.files import owned, write_whole
 from nbassay.pipeline import RunOptions, class_of, grade_class, report_class, run_class, score_class
 from nbassay.records import Results
+from nbassay.reporting.text import visible
 from nbassay.sandbox.choose import PROVIDERS, choose
 from nbassay.sandbox.probes import probe
 from nbassay.store import read_results
@@ -501,7 +502,8 @@ def main() -> None:
     try:
         code = cli.main(prog_name="nbassay", standalone_mode=False)
     except AssayError as error:
-        click.echo(f"nbassay: {error}", err=True)
+        # It may name files of learners, or of an archive.
+        click.echo(f"nbassay: {visible(str(error))}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
