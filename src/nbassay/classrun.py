@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import tempfile
 import threading
@@ -14,7 +15,7 @@ from typing import Protocol
 
 import psutil
 
-from nbassay.errors import NotebookError, OutputError
+from nbassay.errors import AssayError, NotebookError, OutputError
 from nbassay.evidence import write_evidence
 from nbassay.executed import executed_notebook
 from nbassay.files import write_whole
@@ -36,6 +37,11 @@ from nbassay.workshop import Workshop
 
 MEMORY_A_BOX = 2 << 30
 """Bytes: a fit on the lab's images peaks at 1.6 GB."""
+
+
+FAILED = "failed, which is a bug in nbassay"
+
+_log = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
@@ -145,7 +151,7 @@ def run_tasks(
             for task, (how, seconds) in ended:
                 name = task.item.learner
                 class_run.reused += how == "already run"
-                class_run.not_run += how == "could-not-start"
+                class_run.not_run += how in ("could-not-start", FAILED)
                 class_run.seconds[name] = round(class_run.seconds.get(name, 0.0) + seconds, 3)
                 again = ", again with fresh seeds" if task.attempt else ""
                 progress.done(name, how + again)
@@ -167,8 +173,21 @@ class _Runner:
     def timed(self, task: Task) -> tuple[str, float]:
         """How it went in a word or two, and its wall seconds."""
         started = time.monotonic()
-        how = "interrupted" if self.should_stop() else self._run(task)
+        how = "interrupted" if self.should_stop() else self._guarded(task)
         return how, time.monotonic() - started
+
+    def _guarded(self, task: Task) -> str:
+        """A mistake of ours with one notebook costs nobody else of the class the mark."""
+        try:
+            return self._run(task)
+        except AssayError:
+            raise
+        except Exception as error:
+            _log.exception("%s could not be run", task.item.learner)
+            forget_evidence(task.folder)
+            note = f"nbassay itself failed at this notebook ({type(error).__name__}); report it"
+            self._keep(task, "", [note], None)
+            return FAILED
 
     def _run(self, task: Task) -> str:
         item, folder, attempt = task.item, task.folder, task.attempt

@@ -1,0 +1,89 @@
+"""The run stage over a class, with a sandbox that does as it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import TINY, write_notebook
+
+from nbassay.classrun import FAILED, Task, run_tasks
+from nbassay.errors import OutputError
+from nbassay.records import Ending
+from nbassay.sandbox import Box, OnFrame
+from nbassay.store import Kept, read_submissions
+from nbassay.submissions import find_submissions
+from nbassay.workshop import read_workshop
+
+
+class Failing:
+    """A sandbox that ends at once, and fails at the notebooks that say so."""
+
+    name = mode = "failing"
+    is_isolated = True
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def run(self, box: Box, on_frame: OnFrame, *, should_stop: Callable[[], bool]) -> Ending:
+        if b"# fails" in box.stdin:
+            raise self._error
+        return Ending(reason="finished", message=None, seconds=0.0, peak_memory_bytes=0)
+
+
+class Told:
+    """Keeps what is said of progress."""
+
+    def __init__(self) -> None:
+        self.how: dict[str, str] = {}
+
+    def start(self, total: int) -> None: ...
+
+    def done(self, name: str, how: str) -> None:
+        self.how[name] = how
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> list[Task]:
+    for name, source in {"ann": "1", "bad": "# fails", "zoe": "2"}.items():
+        write_notebook(tmp_path / "class" / f"{name}.ipynb", source)
+    return [
+        Task(item=item, folder=tmp_path / "out" / item.learner)
+        for item in find_submissions([tmp_path / "class"])
+    ]
+
+
+def run(tasks: list[Task], error: Exception) -> tuple[int, dict[str, str]]:
+    told = Told()
+    class_run = run_tasks(
+        tasks, workshop=read_workshop(TINY), sandbox=Failing(error), jobs=1, progress=told
+    )
+    return class_run.not_run, told.how
+
+
+def test_a_mistake_of_ours_costs_one_notebook_its_run(
+    tasks: list[Task], caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    An unexpected error at one notebook leaves it to be run again; the others are done.
+    """
+    not_run, how = run(tasks, TypeError("ours"))
+    kept = read_submissions(tasks[0].folder.parent, {}, data="")
+    (bad,) = [one.kept for one in kept if one.kept.learner == "bad"]
+
+    assert (not_run, how) == (1, {"ann": "done", "bad": FAILED, "zoe": "done"})
+    assert isinstance(bad, Kept)
+    assert "nbassay itself failed at this notebook (TypeError)" in bad.notes[0]
+    assert bad.unreadable is None
+    assert "ours" in caplog.text
+
+
+def test_an_error_that_the_operator_can_act_on_ends_the_class(tasks: list[Task]) -> None:
+    """
+    A full disk is told at once, not once for each learner.
+    """
+    with pytest.raises(OutputError, match="full"):
+        run(tasks, OutputError("the disk is full"))
