@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbassay.errors import EvidenceError
-from nbassay.evidence import Collector, decode_blob, read_evidence, write_evidence
+from nbassay.evidence import MOST_MENTIONED, Collector, decode_blob, read_evidence, write_evidence
 from nbassay.inside.arrays import row_digests
-from nbassay.inside.channel import BLOB, CELL, FACT, blob_payload
+from nbassay.inside.channel import BLOB, CELL, FACT, TOLD, blob_payload
 from nbassay.pristine import UNKNOWN, RowIndex
 from nbassay.records import (
     Array,
@@ -110,6 +110,7 @@ def test_digests_under_another_nonce_are_unknown() -> None:
         ),
         (FACT, b'{"type":"remark","cell":0,"topic":"cut","text":"\xff"}', "can't decode byte 0xff"),
         (FACT, b'{"type":"remark","cell":0,"topic":"cut","\xfftext":""}', "can't decode byte 0xff"),
+        (FACT, b'{"type":"cell","index":1,"status":"ok","seconds":1}', "how its own cells ended"),
         (CELL, b'{"index":"../../etc","outputs":[]}', "no cell"),
         (CELL, b'{"index":0,"outputs":[{"output_type":"\xff"}]}', "no cell"),
         (CELL, b'{"index":0,"outputs":[[]]}', "no cell"),
@@ -154,7 +155,29 @@ def test_a_fact_whose_numbers_are_missing_is_refused() -> None:
     assert "expected int64" in other.refused[0]
 
 
-@given(st.sampled_from([FACT, BLOB, CELL]), st.binary(max_size=400))
+def test_numbers_that_many_facts_name_are_looked_up_once_and_bounded() -> None:
+    """
+    Thousands of facts about the same rows cost one look-up, and so many rows in all, no more.
+    """
+    looked = []
+
+    class Index(RowIndex):
+        def positions(self, digests: np.ndarray) -> np.ndarray:
+            looked.append(len(digests))
+            return super().positions(digests)
+
+    collector = Collector()
+    fact, blob = fact_of_rows(np.zeros(MOST_MENTIONED // 20, np.uint64))
+    collector.on_frame(BLOB, blob)
+    for _ in range(30):
+        collector.on_frame(FACT, fact)
+    facts, _blobs = collector.finish(Index(row_digests(ROWS, NONCE)))
+
+    assert (len(facts), len(looked)) == (20, 1)
+    assert "rows and labels" in collector.refused[0]
+
+
+@given(st.sampled_from([FACT, TOLD, BLOB, CELL]), st.binary(max_size=400))
 def test_no_bytes_break_the_decoder(kind: bytes, payload: bytes) -> None:
     """
     Whatever a box sends, decoding ends and raises nothing.
@@ -214,7 +237,7 @@ def test_facts_survive_the_way(seconds: float, message: str) -> None:
     """
     fact: Fact = CellFact(index=3, status="error", seconds=seconds, error_message=message)
     collector = Collector()
-    collector.on_frame(FACT, msgspec.json.encode(fact))
+    collector.on_frame(TOLD, msgspec.json.encode(fact))
     facts, _blobs = collector.finish(INDEX)
 
     assert facts == ([fact] if np.isfinite(seconds) else [])
@@ -335,7 +358,7 @@ NUMBERS = "{" + ",".join(f'"{name}":[{",".join("0" * 10_000)}]' for name in rang
 FLOODS: dict[str, tuple[bytes, int, int, Callable[[int], bytes]]] = {
     # name: kind, frames, MB they may take, payload of the n-th
     "lists in a fact": (FACT, 3, 80, lambda _: a_fit('{"a":[' + "[]," * 600_000 + "[]]}")),
-    "facts": (FACT, 25_000, 80, lambda _: b'{"type":"cell","index":1,"status":"ok","seconds":1}'),
+    "facts": (TOLD, 25_000, 80, lambda _: b'{"type":"cell","index":1,"status":"ok","seconds":1}'),
     "blobs": (BLOB, 25_000, 80, lambda turn: blob_payload(np.array([turn]))),
     "empty outputs": (
         CELL,
@@ -386,3 +409,23 @@ def test_floods_take_little_memory(
 
     assert peak < most_mb << 20
     assert len(collector.refused) <= 100
+
+
+TEXTS = {
+    FACT: b'{"type":"remark","cell":0,"topic":"cut","text":"%s"}',
+    TOLD: b'{"type":"cell","index":0,"status":"ok","seconds":1.0,"error_name":"%s"}',
+    BLOB: b'\x00\x40{"dtype":"%s","shape":[]}',
+    CELL: b'{"index":0,"outputs":[{"text":"%s"}]}',
+}
+
+
+@given(st.sampled_from(sorted(TEXTS)), st.binary(max_size=60))
+def test_no_bytes_within_a_text_break_the_decoder(kind: bytes, text: bytes) -> None:
+    """
+    Bytes of any kind where a text belongs are decoded or refused.
+    """
+    collector = Collector()
+    collector.on_frame(kind, TEXTS[kind] % text)
+    facts, _blobs = collector.finish(INDEX)
+
+    assert len(facts) + len(collector.refused) + len(collector.cells) <= 1

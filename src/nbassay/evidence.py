@@ -23,12 +23,13 @@ from safetensors.numpy import load_file, save_file
 
 from nbassay.errors import EvidenceError, OutputError
 from nbassay.graph import plan_of, weights_of
-from nbassay.inside.channel import BLOB, BLOB_HEAD, CELL, FACT
+from nbassay.inside.channel import BLOB, BLOB_HEAD, CELL, FACT, TOLD
 from nbassay.inside.watching import SAMPLE_ROWS
 from nbassay.outputs import decode_outputs
 from nbassay.pristine import RowIndex
 from nbassay.records import (
     BlobHeader,
+    CellFact,
     Evidence,
     Fact,
     Graph,
@@ -55,6 +56,11 @@ MOST_OUTPUT_BYTES = 16 << 20
 MOST_REFUSALS = 100
 MOST_GRAPHS = 400
 """Each is walked through, weights and all; the probe tells of 200 states."""
+MOST_MENTIONED = 50_000_000
+"""
+Rows and labels that all facts name together, those that several name counted again: each fact's
+are looked at by several checks. An honest run names 120,000 a fit.
+"""
 EVIDENCE_FILE = "evidence.json"
 ARRAYS_FILE = "arrays.safetensors"
 
@@ -75,13 +81,13 @@ class Collector:
         self._facts: list[Fact] = []
         self._blobs: dict[str, np.ndarray] = {}
         self._graphs = 0
-        self._fact_bytes = self._numbers = self._output_bytes = 0
+        self._fact_bytes = self._numbers = self._output_bytes = self._mentioned = 0
 
     def on_frame(self, kind: bytes, payload: bytes) -> None:
         """Decode one frame; what cannot be decoded is refused, never raised."""
         try:
-            if kind == FACT:
-                self._take_fact(payload)
+            if kind in (FACT, TOLD):
+                self._take_fact(payload, is_executors=kind == TOLD)
             elif kind == BLOB:
                 self._take_blob(payload)
             elif kind == CELL:
@@ -114,7 +120,7 @@ class Collector:
             facts.append(fact)
         return facts, kept
 
-    def _take_fact(self, payload: bytes) -> None:
+    def _take_fact(self, payload: bytes, *, is_executors: bool) -> None:
         if len(payload) > MOST_FACT_BYTES:
             raise EvidenceError(f"a fact of {len(payload)} bytes")
         if len(self._facts) >= MOST_FACTS:
@@ -123,6 +129,8 @@ class Collector:
         if self._fact_bytes > MOST_FACTS_BYTES:
             raise EvidenceError(f"facts of more than {MOST_FACTS_BYTES} bytes")
         fact = _decode_fact(payload)
+        if isinstance(fact, CellFact) and not is_executors:
+            raise EvidenceError("a kernel that tells how its own cells ended")
         numbers = self._numbers
         for value in _floats(fact):
             numbers += 1
@@ -171,6 +179,10 @@ class Collector:
         if array is None:
             raise EvidenceError(f"a fact names numbers that were not sent ({need.ref[:12]}…)")
         need.check(array, need.dtype)
+        if need.dtype in ("int64", "uint64"):  # the long lists that checks go through
+            self._mentioned += array.size
+            if self._mentioned > MOST_MENTIONED:
+                raise EvidenceError(f"facts of more than {MOST_MENTIONED} rows and labels")
         return array
 
     def _refuse(self, why: str) -> None:

@@ -2,7 +2,9 @@
 Frames: how facts and blobs travel from the kernel to the executor and on to the host.
 
 A frame is ``!4sQ`` (kind, payload bytes) and its payload. A FACT is one JSON record; a BLOB is
-``!H`` (header bytes), a JSON `BlobHeader` and raw little-endian numbers.
+``!H`` (header bytes), a JSON `BlobHeader` and raw little-endian numbers. What the executor itself
+saw comes as TOLD and CELL, which a kernel cannot send: how a cell ended is not the notebook's to
+say.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from nbassay.records import BlobHeader, Fact, RemarkFact
 
 FACT = b"FACT"
 BLOB = b"BLOB"
+TOLD = b"TOLD"  # from the executor: one JSON record
 CELL = b"CELL"  # from the executor: outputs of one cell, for executed.ipynb
+KERNELS = (FACT, BLOB)
 HEAD = struct.Struct("!4sQ")
 BLOB_HEAD = struct.Struct("!H")
 

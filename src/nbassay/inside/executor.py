@@ -26,7 +26,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 
-from nbassay.inside.channel import CELL, FACT, frame
+from nbassay.inside.channel import CELL, KERNELS, TOLD, frame
 from nbassay.inside.kernel import ProbeSettings
 from nbassay.inside.workspace import furnish
 from nbassay.records import CellFact, RemarkFact
@@ -37,6 +37,9 @@ ANSWER_S = 15.0
 RELAY_BYTES = 1 << 20
 MOST_FRAME_BYTES = 32 << 20
 MOST_WARNINGS = 20
+MOST_ERROR_NAME = 200
+MOST_LINE = 4000
+MOST_TRACEBACK = 200
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,7 +86,21 @@ class BoundedClient(NotebookClient):
             if self.left_bytes < 0:
                 self.was_cut = True
                 return None
+        elif msg["msg_type"] == "error":
+            msg = {**msg, "content": cut_error(msg["content"])}
         return super().process_message(msg, cell, cell_index)
+
+
+def cut_error(content: dict[str, Any]) -> dict[str, Any]:
+    """An error in the lengths that are kept of it: a message of 40 MB would end the box."""
+    traceback = content.get("traceback")
+    lines = traceback if isinstance(traceback, list) else []
+    return {
+        "ename": str(content.get("ename", ""))[:MOST_ERROR_NAME],
+        "evalue": str(content.get("evalue", ""))[:MOST_LINE],
+        # the last lines tell where it happened
+        "traceback": [str(line)[:MOST_LINE] for line in lines[-MOST_TRACEBACK:]],
+    }
 
 
 class Specs(KernelSpecManager):
@@ -98,7 +115,7 @@ class Specs(KernelSpecManager):
 
 
 class Relay:
-    """Passes on the kernel's frames; looks at lengths only."""
+    """Passes on the kernel's frames; looks at kinds and lengths only."""
 
     def __init__(self, source: int, pipe: int) -> None:
         self._source = source
@@ -115,14 +132,16 @@ class Relay:
             self._waiting += chunk
             done = 0
             while len(self._waiting) - done >= 12:
+                kind = self._waiting[done : done + 4]
                 length = int.from_bytes(self._waiting[done + 4 : done + 12], "big")
-                if length > MOST_FRAME_BYTES:  # nonsense; what follows cannot be framed
+                if kind not in KERNELS or length > MOST_FRAME_BYTES:  # nonsense, and so is the rest
                     remark = RemarkFact(
                         cell=0,
                         topic="cut",
                         text="The kernel's facts ended in something else; later ones are missing.",
                     )
-                    self.send(FACT, msgspec.json.encode(remark))
+                    _write_all(self._pipe, self._waiting[:done])
+                    self.send(TOLD, msgspec.json.encode(remark))
                     self._waiting, done = b"", 0
                     os.lseek(self._source, 0, os.SEEK_END)
                     break
@@ -200,7 +219,7 @@ async def run(job: Job, pipe: int) -> None:
         pass
     relay.pass_on()
     for index in left:
-        relay.send(FACT, msgspec.json.encode(CellFact(index=index, status="not-run", seconds=0.0)))
+        relay.send(TOLD, msgspec.json.encode(CellFact(index=index, status="not-run", seconds=0.0)))
 
 
 async def _run_cell(client: BoundedClient, cell: Any, index: int, relay: Relay) -> bool:
@@ -234,13 +253,13 @@ async def _run_cell(client: BoundedClient, cell: Any, index: int, relay: Relay) 
         index=index,
         status=status,  # type: ignore[arg-type]
         seconds=seconds,
-        error_name=problem[0][:200] if problem else None,
-        error_message=problem[1][:4000] if problem else None,
+        error_name=problem[0][:MOST_ERROR_NAME] if problem else None,
+        error_message=problem[1][:MOST_LINE] if problem else None,
         pictures=len(shown),
         other_pictures=len(shown) - len(figures),
         warnings=_warnings(cell),
     )
-    relay.send(FACT, msgspec.json.encode(fact))
+    relay.send(TOLD, msgspec.json.encode(fact))
     report = CellReport(index=index, outputs=[dict(output) for output in cell.outputs])
     relay.send(CELL, msgspec.json.encode(report, enc_hook=str))
     return goes_on
@@ -266,7 +285,9 @@ def _warnings(cell: Any) -> list[str]:
     found = []
     for output in cell.outputs:
         if output.output_type == "stream" and output.get("name") == "stderr":
-            found += [line[:4000] for line in str(output.text).splitlines() if "Warning: " in line]
+            found += [
+                line[:MOST_LINE] for line in str(output.text).splitlines() if "Warning: " in line
+            ]
     return found[:MOST_WARNINGS]
 
 
