@@ -668,7 +668,11 @@ def test_visible_text_has_no_characters_that_act(text):
     shown = visible(text)
 
     shown.encode("utf-8")
-    assert not re.search("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff]", shown)
+    acting = "\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff"
+    hidden = (
+        "\u00ad\u061c\u180e\u200b\u200e\u200f\u2028\u2029\u2060-\u2064\ufeff\U000e0000-\U000e007f"
+    )
+    assert not re.search(f"[{acting}{hidden}]", shown)
     assert visible(shown) == shown
 
 

@@ -20,7 +20,10 @@ _ANSI = re.compile(
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC: window titles, links
 )
 # Letters cannot be told from what they pretend to be once these reorder the line.
-_REORDERING = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_REORDERING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# Nothing is seen of these, and two texts that look alike are not. The joiners U+200C and U+200D
+# stay: scripts and emoji are written with them.
+_INVISIBLE = set("\u00ad\u180e\u200b\u2028\u2029\u2060\u2061\u2062\u2063\u2064\ufeff")
 
 
 def visible(text: str, *, limit: int = 4000) -> str:
@@ -33,7 +36,8 @@ def visible(text: str, *, limit: int = 4000) -> str:
 
     Returns:
         The text with terminal colours removed, line ends as ``\\n``, and control characters,
-        direction overrides and lone surrogates by their number: ``⟨U+001B⟩``.
+        direction overrides, invisible characters and lone surrogates by their number:
+        ``⟨U+001B⟩``.
     """
     text = _ANSI.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     was_cut = len(text) > limit
@@ -55,7 +59,9 @@ def _visible_character(character: str) -> str:
         or 0x7F <= code < 0xA0
         or 0xD800 <= code < 0xE000
         or code & 0xFFFE == 0xFFFE
+        or 0xE0000 <= code < 0xE0080  # tags: a hidden alphabet
         or character in _REORDERING
+        or character in _INVISIBLE
     )
     return f"⟨U+{code:04X}⟩" if is_unsafe else character
 
