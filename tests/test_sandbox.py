@@ -13,7 +13,6 @@ import importlib.util
 import json
 import os
 import platform
-import shutil
 import struct
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from typing import Any
 
 import psutil
 import pytest
+from ordinary import ordinary_user
 
 from nbassay.errors import SandboxError
 from nbassay.records import Ending
@@ -823,40 +823,12 @@ def test_user_ids_are_taken_once() -> None:
 # ---------------------------------------------------------------- as somebody else, and for real
 
 
-def other_users_python() -> list[str] | None:
-    """How an ordinary user can run this test file, if there is an interpreter for that."""
-    for program in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
-        command = [
-            *("setpriv", "--reuid=64000", "--regid=64000", "--clear-groups"),
-            *(
-                "env",
-                "-i",
-                f"PATH={os.environ['PATH']}",
-                "HOME=/nonexistent",
-                "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1",
-            ),
-            f"PYTHONPATH={os.pathsep.join(path for path in sys.path if path)}",
-            *(program, "-B"),
-        ]
-        try:
-            subprocess.run(
-                [*command, "-c", "import msgspec, nbassay.records, psutil, pytest"],
-                check=True,
-                capture_output=True,
-                cwd="/",
-            )
-        except (OSError, subprocess.CalledProcessError):
-            continue
-        return command
-    return None
-
-
 @pytest.mark.skipif(not IS_ROOT, reason="an ordinary user runs these tests already")
 def test_all_of_it_as_an_ordinary_user() -> None:
     """
     Every promise holds for boxes that an ordinary user starts.
     """
-    command = other_users_python() if shutil.which("setpriv") else None
+    command = ordinary_user()
     if command is None:
         pytest.skip("no interpreter with our packages that other users may read")
 
