@@ -1,11 +1,15 @@
 # The first cell of every attack: what there is to be reached, and how an attempt is told.
+import os  # noqa: F401  # for the scripts
 
 BAIT = "@BAIT@"
+MISTAKES = (NameError, TypeError, AttributeError, KeyError, ImportError)
 
 
 def attempt(name, what):
     try:
         got = what()
+    except MISTAKES as error:  # of the attack's own: it was never made
+        print("BROKEN", name, type(error).__name__, error)
     except BaseException as error:
         print("HELD", name, type(error).__name__)
     else:
