@@ -28,6 +28,7 @@ from nbclient.exceptions import DeadKernelError
 
 from nbassay.inside.channel import CELL, KERNELS, TOLD, frame
 from nbassay.inside.kernel import ProbeSettings
+from nbassay.inside.landlock import enter_domain
 from nbassay.inside.workspace import furnish
 from nbassay.records import CellFact, RemarkFact
 
@@ -303,6 +304,7 @@ def main() -> None:
     os.set_inheritable(pipe, False)  # the kernel is not to have it
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # nor our memory
+        enter_domain()  # nor that of the box's first process
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     asyncio.run(run(job, pipe))
 
