@@ -266,12 +266,13 @@ def grade(
 ) -> tuple[subprocess.CompletedProcess[str], int]:
     """Grade a class as an instructor does; return that and the grader's own peak memory, KB."""
     peak = out.with_name(f"{out.name}-peak")
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
         [
             *(sys.executable, "-c", GRADE, str(peak), "grade", *map(str, paths)),
             *("-o", str(out), "--workshop", str(workshop), "-j", str(jobs)),
         ],
-        env={**os.environ, SECRET: secret},
+        env={**ours, SECRET: secret},
         cwd=workshop,
         capture_output=True,
         text=True,

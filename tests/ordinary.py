@@ -38,10 +38,8 @@ def ordinary_user() -> list[str] | None:
     prefix = Path(sys.base_prefix).resolve()
     opened = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", _OPENED, "sh"]
     opened += [str(prefix), str(Path(*prefix.parts[:2]))]
-    system = f"/usr/bin/python3.{sys.version_info.minor}"
     ways = [
         [*given_up, *environment, sys.executable, "-B"],
-        [*given_up, *environment, system, "-B"],
         [*opened, *given_up, *environment, sys.executable, "-B"],
     ]
     if prefix.parts[1] in ("usr", "opt", "lib", "etc", "tmp"):

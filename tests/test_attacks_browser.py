@@ -22,12 +22,15 @@ def test_pages_of_hostile_notebooks_do_nothing(browser, classes: list[Graded]) -
     for page in pages:
         open_page(browser, page)
         assert browser.execute_script("return typeof window.hacked") == "undefined", page
-        assert "owned" not in browser.title, page
+        is_class = page.name == "index.html"
+        assert browser.title.startswith("Class: Tiles" if is_class else f"{page.parent.name}: "), (
+            page
+        )
         script = "return performance.getEntriesByType('resource').length"
         assert browser.execute_script(script) == 0, page
         script = (
             "return document.querySelectorAll('script, iframe, object, embed, svg script').length"
         )
-        assert browser.execute_script(script) == (page.name == "index.html"), page
+        assert browser.execute_script(script) == is_class, page
         assert browser.get_log("browser") == [], page
     assert len(pages) > len(SELECTED)
