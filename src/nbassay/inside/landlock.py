@@ -33,10 +33,9 @@ def enter_domain() -> bool:
     root = os.open("/", os.O_PATH | os.O_CLOEXEC)
     try:
         rule = struct.pack("=Qi", _REFER, root)
-        return (
-            call(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0) == 0
-            and call(_RESTRICT_SELF, ruleset, 0) == 0
-        )
+        if call(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0) != 0:
+            return False
+        return bool(call(_RESTRICT_SELF, ruleset, 0) == 0)
     finally:
         os.close(root)
         os.close(ruleset)
