@@ -189,6 +189,21 @@ def test_scoring_twice_gives_the_same_bytes(copied: Path, nbassay: Nbassay) -> N
     assert before == (copied / "results.json").read_bytes()
 
 
+def test_own_settings_of_pytest_change_no_mark(copied: Path, nbassay: Nbassay) -> None:
+    """
+    What a person set for pytest on their machine does not reach the checks.
+    """
+    before = (copied / "results.json").read_bytes()
+    settings = {
+        "PYTEST_ADDOPTS": "-k nothing --maxfail=1",
+        "PYTEST_PLUGINS": "no_such_plugin",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
+
+    assert nbassay("score", copied, **settings).returncode == 0
+    assert before == (copied / "results.json").read_bytes()
+
+
 def test_a_sheet_that_no_known_way_explains_says_so(
     copied: Path, workshop: Path, nbassay: Nbassay
 ) -> None:

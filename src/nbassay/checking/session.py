@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from nbassay.checking.plugin import BOUNDS, CASES, SAW
 from nbassay.errors import ManifestError
 from nbassay.records import CheckResult
 from nbassay.workshop import Workshop
+
+OWN_SETTINGS = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
 
 
 @dataclasses.dataclass
@@ -150,9 +152,23 @@ def _run_pytest(folder: Path, recorder: Recorder) -> str:
         "no:hypothesispytest",
         "--disable-warnings",
     ]
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+    with (
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(printed),
+        _without_own_settings(),
+    ):
         pytest.main(arguments, plugins=[recorder])
     return printed.getvalue()[-4000:]
+
+
+@contextlib.contextmanager
+def _without_own_settings() -> Iterator[None]:
+    """Leave out what somebody set for pytest on this machine: it must not change a mark."""
+    kept = {name: os.environ.pop(name) for name in OWN_SETTINGS if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def _outcome(excinfo: pytest.ExceptionInfo[BaseException] | None) -> tuple[str, str]:
