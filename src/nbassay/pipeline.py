@@ -12,11 +12,13 @@ from pathlib import Path
 
 import msgspec
 
+from nbassay.checking.case import read_bounds
 from nbassay.classrun import ClassRun, Progress, Task, run_tasks, tasks_of
 from nbassay.errors import OutputError
 from nbassay.files import MARK, write_whole
 from nbassay.pristine import read_pristine
 from nbassay.records import SCHEMA_RESULTS, ControlResult, Results, SubmissionResult, WorkshopId
+from nbassay.repeats import may_be_unlucky
 from nbassay.reporting.write import write_reports
 from nbassay.running import data_digest
 from nbassay.sandbox import ProbeResult, Sandbox
@@ -103,10 +105,11 @@ def grade_class(
     options: RunOptions, submissions: Sequence[Submission], controls: Sequence[Submission]
 ) -> Results:
     """
-    Run, score and report; notebooks that only missed an accuracy run again with fresh seeds.
+    Run, score and report; notebooks that may have missed an accuracy by chance run again.
 
     Training is random: a bound that covers 99 % of right solutions would still fail one in a
-    hundred. So a run below it is repeated up to twice, and the best counts.
+    hundred. So a run below it is repeated up to twice with fresh seeds, and the best counts (see
+    `nbassay.repeats`).
 
     Raises:
         ManifestError: Checks, rubric or calibration cannot be used.
@@ -143,17 +146,12 @@ def _run(options: RunOptions, tasks: Sequence[Task], class_run: ClassRun | None)
 
 
 def _unlucky(results: Results, options: RunOptions) -> set[Path]:
-    """Folders of submissions that lost points on calibrated accuracies and on nothing else."""
-    bounds = set(options.workshop.manifest.bounds)
+    """Folders of submissions whose lost accuracies may be chance."""
+    bounds, calibrated = options.workshop.manifest.bounds, read_bounds(options.workshop)
     graded = [(options.out / "learners" / one.learner, one) for one in results.submissions]
     if results.reference is not None:
         graded.append((options.out / "controls" / results.reference.learner, results.reference))
-    unlucky = set()
-    for folder, one in graded:
-        lost = [check for check in one.checks if check.outcome != "passed"]
-        if lost and all(check.id in bounds and check.outcome == "failed" for check in lost):
-            unlucky.add(folder)
-    return unlucky
+    return {folder for folder, one in graded if may_be_unlucky(one, bounds, calibrated)}
 
 
 def score_class(out: Path, *, workshop: Workshop) -> Results:
