@@ -40,7 +40,7 @@ from nbassay.records import (
 from nbassay.sandbox import Box, OnFrame
 from nbassay.sandbox.choose import choose
 from nbassay.secondbox import measure_again
-from nbassay.store import has_evidence, read_results
+from nbassay.store import evidence_folder, has_evidence, read_results
 from nbassay.submissions import Submission
 from nbassay.workshop import read_workshop
 
@@ -386,7 +386,7 @@ def test_a_second_box_that_did_not_start_is_tried_again(
     )  # fmt: skip
     write_evidence(tmp_path / "evidence", evidence, {})
 
-    assert has_evidence(tmp_path, 0, "k") is is_there
+    assert has_evidence(evidence_folder(tmp_path, 0), "k") is is_there
 
 
 # ------------------------------------------------------------------ real networks

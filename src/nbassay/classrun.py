@@ -9,7 +9,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -22,9 +22,11 @@ from nbassay.files import write_whole
 from nbassay.notebook import decode_notebook, digest_of
 from nbassay.parallel import side_by_side
 from nbassay.pristine import Pristine, read_pristine, unpack_data
+from nbassay.renaming import Renaming, lay_renamed_labels
 from nbassay.running import evidence_key, run_notebook
 from nbassay.sandbox import Sandbox
 from nbassay.store import (
+    CHALLENGE_FOLDER,
     EXECUTED_FILE,
     Kept,
     evidence_folder,
@@ -62,6 +64,20 @@ class Task:
     folder: Path
     attempt: int = 0
     """0 first; every attempt has other seeds."""
+    is_challenge: bool = False
+    """Run it where the classes have other names (`nbassay.renaming`)."""
+
+    @property
+    def evidence(self) -> Path:
+        """Where its evidence goes."""
+        if self.is_challenge:
+            return self.folder / CHALLENGE_FOLDER
+        return evidence_folder(self.folder, self.attempt)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it replaces all that is known of the submission."""
+        return self.attempt == 0 and not self.is_challenge
 
 
 @dataclasses.dataclass
@@ -153,9 +169,14 @@ def run_tasks(
                 class_run.reused += how == "already run"
                 class_run.not_run += how in ("could-not-start", FAILED)
                 class_run.seconds[name] = round(class_run.seconds.get(name, 0.0) + seconds, 3)
-                again = ", again with fresh seeds" if task.attempt else ""
-                progress.done(name, how + again)
+                progress.done(name, how + _again(task))
     return class_run
+
+
+def _again(task: Task) -> str:
+    if task.is_challenge:
+        return ", again with renamed classes"
+    return ", again with fresh seeds" if task.attempt else ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -184,6 +205,8 @@ class _Runner:
             raise
         except Exception as error:
             _log.exception("%s could not be run", task.item.learner)
+            if task.is_challenge:  # what the first run showed still stands
+                return FAILED
             forget_evidence(task.folder)
             note = f"nbassay itself failed at this notebook ({type(error).__name__}); report it"
             self._keep(task, "", [note], None)
@@ -203,28 +226,48 @@ class _Runner:
             self._keep(task, digest, notes, str(error))
             return "unreadable"
         notes += notebook.notes
-        key = evidence_key(digest, self.workshop, self.sandbox, attempt, is_fast=self.is_fast)
-        if not (self.is_fresh and attempt == 0) and has_evidence(folder, attempt, key):
+        key = evidence_key(
+            digest,
+            self.workshop,
+            self.sandbox,
+            attempt,
+            is_fast=self.is_fast,
+            is_challenge=task.is_challenge,
+        )
+        if not (self.is_fresh and task.is_first) and has_evidence(task.evidence, key):
             self._keep(task, digest, notes, None)
             return "already run"
-        run = run_notebook(
-            notebook,
-            workshop=self.workshop,
-            pristine=self.pristine,
-            data_folder=self.data_folder,
-            sandbox=self.sandbox,
-            attempt=attempt,
-            is_fast=self.is_fast,
-            should_stop=self.should_stop,
-        )
+        with self._labels(task) as renaming:
+            run = run_notebook(
+                notebook,
+                workshop=self.workshop,
+                pristine=self.pristine,
+                data_folder=self.data_folder,
+                sandbox=self.sandbox,
+                attempt=attempt,
+                is_fast=self.is_fast,
+                renaming=renaming,
+                should_stop=self.should_stop,
+            )
         if run.evidence.ending.reason == "interrupted":
             return "interrupted"
-        forget_evidence(folder, first=attempt)  # repeats of an older run say nothing of this one
-        if attempt == 0:
+        if not task.is_challenge:
+            forget_evidence(folder, first=attempt)  # repeats of an older run say nothing of this
+        if task.is_first:
             write_whole(folder / EXECUTED_FILE, executed_notebook(notebook, run.outputs))
         self._keep(task, digest, notes, None)
-        write_evidence(evidence_folder(folder, attempt), run.evidence, run.blobs)
+        write_evidence(task.evidence, run.evidence, run.blobs)
         return "done" if run.evidence.ending.reason == "finished" else run.evidence.ending.reason
+
+    @contextlib.contextmanager
+    def _labels(self, task: Task) -> Iterator[Renaming | None]:
+        """Other names for the classes, drawn for this run alone; None where it is no challenge."""
+        if not task.is_challenge:
+            yield None
+            return
+        with tempfile.TemporaryDirectory(prefix="nbassay-labels-") as folder:
+            Path(folder).chmod(0o755)
+            yield lay_renamed_labels(self.workshop, self.pristine, Path(folder))
 
     def _keep(self, task: Task, digest: str, notes: list[str], unreadable: str | None) -> None:
         item = task.item

@@ -30,6 +30,7 @@ from nbassay.pristine import RowIndex
 from nbassay.records import (
     BlobHeader,
     CellFact,
+    CodeFact,
     Evidence,
     Fact,
     Graph,
@@ -131,6 +132,8 @@ class Collector:
         fact = _decode_fact(payload)
         if isinstance(fact, CellFact) and not is_executors:
             raise EvidenceError("a kernel that tells how its own cells ended")
+        if isinstance(fact, CodeFact) and not is_executors:
+            raise EvidenceError("a kernel that tells what its own code says")
         numbers = self._numbers
         for value in _floats(fact):
             numbers += 1

@@ -20,6 +20,7 @@ from nbassay.records import (
     Array,
     ArrayFact,
     CellFact,
+    CodeFact,
     Data,
     EnvironmentFact,
     EvaluateFact,
@@ -106,6 +107,11 @@ class Observed:
     @property
     def remarks(self) -> list[RemarkFact]:
         return [fact for fact in self._facts if isinstance(fact, RemarkFact)]
+
+    @property
+    def code(self) -> CodeFact | None:
+        """What the code says; None when the box ended before it was read."""
+        return next((fact for fact in self._facts if isinstance(fact, CodeFact)), None)
 
     @property
     def environment(self) -> EnvironmentFact | None:

@@ -9,6 +9,7 @@ import platform
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -37,6 +38,9 @@ from nbassay.submissions import Submission, slug_of
 from nbassay.trust import fresh_runs
 from nbassay.workshop import Workshop
 
+Challenge = Literal["suspicious", "all", "never"]
+"""Whose notebooks run once more with renamed classes."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
@@ -53,6 +57,8 @@ class RunOptions:
     progress: Progress
     is_fast: bool = True
     """Let ``fit`` run many batches a call where that gives the same bits."""
+    challenge: Challenge = "suspicious"
+    """Whose notebooks run once more with renamed classes (see `nbassay.renaming`)."""
     probes: Sequence[ProbeResult] = ()
     """What was tried on the sandbox's walls before the class."""
 
@@ -109,7 +115,8 @@ def grade_class(
 
     Training is random: a bound that covers 99 % of right solutions would still fail one in a
     hundred. So a run below it is repeated up to twice with fresh seeds, and the best counts (see
-    `nbassay.repeats`).
+    `nbassay.repeats`). Whose work may have been brought along runs again with renamed classes (see
+    `nbassay.provenance`).
 
     Raises:
         ManifestError: Checks, rubric or calibration cannot be used.
@@ -129,6 +136,16 @@ def grade_class(
         class_run = _run(options, again, class_run)
         _write_run_record(options, class_of(options, submissions), class_run)
         results = score_class(options.out, workshop=options.workshop)
+    challenged = _to_be_challenged(results, options)
+    if challenged:
+        again = [
+            dataclasses.replace(task, is_challenge=True)
+            for task in tasks
+            if task.folder in challenged
+        ]
+        class_run = _run(options, again, class_run)
+        _write_run_record(options, class_of(options, submissions), class_run)
+        score_class(options.out, workshop=options.workshop)
     return report_class(options.out, workshop=options.workshop)
 
 
@@ -152,6 +169,21 @@ def _unlucky(results: Results, options: RunOptions) -> set[Path]:
     if results.reference is not None:
         graded.append((options.out / "controls" / results.reference.learner, results.reference))
     return {folder for folder, one in graded if may_be_unlucky(one, bounds, calibrated)}
+
+
+def _to_be_challenged(results: Results, options: RunOptions) -> set[Path]:
+    """Folders of submissions that are to show once more that their work is done in the run."""
+    if options.challenge == "never":
+        return set()
+    return {
+        options.out / "learners" / one.learner
+        for one in results.submissions
+        if one.score
+        and one.details is not None
+        and one.details.provenance is not None
+        and one.details.provenance.challenge == "not-run"
+        and (options.challenge == "all" or one.details.provenance.signs)
+    }
 
 
 def score_class(out: Path, *, workshop: Workshop) -> Results:

@@ -12,7 +12,7 @@ import gzip
 import io
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -73,6 +73,25 @@ class Pristine:
     def labels(self) -> np.ndarray:
         """Labels of all sets, by position, int64."""
         return np.concatenate([part.labels.astype(np.int64) for part in self.sets.values()])
+
+    def renamed(self, names: Sequence[int]) -> Pristine:
+        """
+        The same sets with other names for the classes.
+
+        Args:
+            names: Class → its new name, one a class.
+
+        Raises:
+            ValueError: *names* are no renaming of these classes.
+        """
+        if sorted(names) != list(range(self.classes)):
+            raise ValueError(f"expected new names for {self.classes} classes, found {names}")
+        table = np.asarray(names, np.uint8 if self.classes <= 256 else np.uint16)
+        sets = {
+            name: dataclasses.replace(part, labels=table[part.labels])
+            for name, part in self.sets.items()
+        }
+        return Pristine(sets, self.levels, self.classes)
 
     @property
     def widths(self) -> list[int]:

@@ -327,6 +327,25 @@ class CellFact(Record, tag="cell", frozen=True, kw_only=True):
     warnings: Annotated[list[Text], Meta(max_length=20)] = []
 
 
+class CodeFact(Record, tag="code", frozen=True, kw_only=True):
+    """What the notebook's code says, read by the executor before any of it ran."""
+
+    names: Annotated[list[Label], Meta(max_length=3000)]
+    """Identifiers, and words and paths in short texts."""
+    imports: Annotated[list[Label], Meta(max_length=3000)]
+    """Top-level packages."""
+    replaced: Annotated[list[Label], Meta(max_length=100)]
+    """Methods that decide marks and that the code defines or assigns: ``keras.Model.fit``."""
+    code_bytes: Count
+    """All code cells together."""
+    literal_bytes: Count
+    """Of all constants, about."""
+    unread_cells: Count
+    """Code cells that are no Python."""
+    was_cut: bool
+    """Whether there are more names than these."""
+
+
 class EnvironmentFact(Record, tag="environment", frozen=True, kw_only=True):
     """Where the notebook ran, told by the kernel at its end."""
 
@@ -354,6 +373,7 @@ Fact = (
     | FitFact
     | EvaluateFact
     | PredictFact
+    | CodeFact
     | EnvironmentFact
     | RemarkFact
 )
@@ -425,6 +445,8 @@ class Evidence(Record, frozen=True, kw_only=True):
     """What was sent and not believed, and why."""
     second: SecondBox | None = None
     """None when no network needed one."""
+    renaming: Annotated[list[Count], Meta(max_length=1000)] | None = None
+    """Of a challenge run: class → the name that it had in all label files (`nbassay.challenge`)."""
 
 
 # ---------------------------------------------------------------- results
@@ -496,6 +518,17 @@ class Curve(Record, frozen=True, kw_only=True):
     values: list[float | None]
 
 
+class Provenance(Record, frozen=True, kw_only=True):
+    """What the grader knows by itself of a sheet, and what it knows from the notebook only."""
+
+    signs: list[str]
+    """Why the work may have been brought along instead of done (`nbassay.provenance`)."""
+    challenge: Literal["passed", "failed", "not-run"]
+    """How the run with renamed classes came out (`nbassay.renaming`)."""
+    verified: list[str]
+    claimed: list[str]
+
+
 class Details(Record, frozen=True, kw_only=True):
     """What a report shows beside the checks."""
 
@@ -506,6 +539,7 @@ class Details(Record, frozen=True, kw_only=True):
     environment: dict[str, str]
     """Label → value: versions, sandbox, seed, threads."""
     limits: dict[str, float]
+    provenance: Provenance | None = None
 
 
 class SubmissionResult(Record, frozen=True, kw_only=True):

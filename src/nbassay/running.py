@@ -24,6 +24,7 @@ from nbassay.inside.workspace import FOLDERS, LAB
 from nbassay.notebook import Notebook
 from nbassay.pristine import Pristine
 from nbassay.records import SCHEMA_EVIDENCE, Evidence
+from nbassay.renaming import Renaming, packed_name
 from nbassay.sandbox import Box, Mount, Sandbox
 from nbassay.secondbox import measure_again
 from nbassay.workshop import Workshop
@@ -65,6 +66,7 @@ def run_notebook(
     attempt: int = 0,
     is_fast: bool = True,
     seed: int | None = None,
+    renaming: Renaming | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Run:
     """
@@ -75,6 +77,7 @@ def run_notebook(
         attempt: 0 first; every attempt has other seeds.
         is_fast: Let ``fit`` run many batches a call where that gives the same bits.
         seed: For Python, NumPy and TensorFlow; drawn from the submission's digest by default.
+        renaming: Of a challenge run: lays label files with other names for the classes.
         should_stop: Asked several times a second; True ends the box as ``interrupted``.
     """
     limits = workshop.limits
@@ -97,7 +100,7 @@ def run_notebook(
     box = Box(
         argv=[sys.executable, "-I", "-m", "nbassay.inside.executor"],
         stdin=msgspec.json.encode(job),
-        mounts=_data_mounts(workshop, data_folder),
+        mounts=_data_mounts(workshop, data_folder, renaming),
         env={**_environment(), FOLDERS: ":".join(workshop.manifest.data_folders)},
         limits=limits,
         writable=[HOME, "/tmp", SCRATCH, *workshop.manifest.data_folders],  # noqa: S108 - inside
@@ -109,7 +112,14 @@ def run_notebook(
     evidence = Evidence(
         schema=SCHEMA_EVIDENCE,
         notebook=notebook.digest,
-        key=evidence_key(notebook.digest, workshop, sandbox, attempt, is_fast=is_fast),
+        key=evidence_key(
+            notebook.digest,
+            workshop,
+            sandbox,
+            attempt,
+            is_fast=is_fast,
+            is_challenge=renaming is not None,
+        ),
         data=data_digest(workshop),
         sandbox=sandbox.mode,
         is_isolated=sandbox.is_isolated,
@@ -118,6 +128,7 @@ def run_notebook(
         ending=ending,
         facts=facts,
         refused=collector.refused,
+        renaming=None if renaming is None else list(renaming.names),
     )
     if ending.reason != "interrupted":
         second, classes = measure_again(
@@ -139,7 +150,13 @@ def run_notebook(
 
 
 def evidence_key(
-    digest: str, workshop: Workshop, sandbox: Sandbox, attempt: int, *, is_fast: bool
+    digest: str,
+    workshop: Workshop,
+    sandbox: Sandbox,
+    attempt: int,
+    *,
+    is_fast: bool,
+    is_challenge: bool = False,
 ) -> str:
     """Names what a run depends on: equal keys need no second run."""
     packages = {"nbassay": metadata.version("nbassay"), "python": platform.python_version()}
@@ -157,6 +174,7 @@ def evidence_key(
         sandbox.name,
         attempt,
         is_fast,
+        is_challenge,
         dataclasses.asdict(workshop.limits),
         data_digest(workshop),
     ]
@@ -190,14 +208,15 @@ def seed_of(digest: str, attempt: int) -> int:
     return int(hashlib.sha256(f"{digest} {attempt}".encode()).hexdigest()[:8], 16) >> 1
 
 
-def _data_mounts(workshop: Workshop, data_folder: Path) -> list[Mount]:
+def _data_mounts(workshop: Workshop, data_folder: Path, renaming: Renaming | None) -> list[Mount]:
     """The lab's files, unpacked and as they are kept; inside they are copied to where needed."""
-    mounts = []
+    files = {}
     for name, file in workshop.manifest.data.files.items():
-        mounts.append(Mount(host=data_folder / name, inside=f"{SCRATCH}/{LAB}/{name}"))
-        packed = workshop.path(file.path).resolve()
-        mounts.append(Mount(host=packed, inside=f"{SCRATCH}/{LAB}/{name}{packed.suffix}"))
-    return mounts
+        files[name] = data_folder / name
+        files[packed_name(workshop, name)] = workshop.path(file.path).resolve()
+    if renaming is not None:
+        files |= {path.name: path for path in renaming.folder.iterdir()}
+    return [Mount(host=host, inside=f"{SCRATCH}/{LAB}/{name}") for name, host in files.items()]
 
 
 def _environment() -> dict[str, str]:

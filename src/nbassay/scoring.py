@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nbassay.calibration import other_versions, read_calibration
+from nbassay.challenge import lost_in_challenges
 from nbassay.checking.case import Case, cases_of, read_bounds
 from nbassay.checking.session import Sheet, score_cases
 from nbassay.measure import predicted_classes, preparation_of
 from nbassay.misconceptions import Misconception, read_misconceptions, recognise
 from nbassay.observed import Observed
 from nbassay.pristine import Pristine
+from nbassay.provenance import doubts_of, provenance_of, reaches, signs
 from nbassay.records import (
     ControlResult,
     Curve,
@@ -22,10 +24,9 @@ from nbassay.records import (
     Stop,
     SubmissionResult,
 )
-from nbassay.store import Scorable
+from nbassay.store import OUR_FAILURES, Scorable
 from nbassay.workshop import Control, Workshop
 
-OUR_FAILURES = ("could-not-start", "interrupted")
 UNEXPLAINED = "checks failed in a way that no known misconception explains"
 CLAIM_TOLERANCE = 0.002
 """Accuracy that ``evaluate`` returned against ours; rounding moves a few images over a border."""
@@ -58,8 +59,14 @@ def score(
     for owner, case, sheet in zip(owners, cases, sheets, strict=True):
         if owner not in best or sheet.score >= best[owner][1].score:
             best[owner] = (case, sheet)
+    lost_again = lost_in_challenges(
+        submissions,
+        {number: sheet for number, (_case, sheet) in best.items()},
+        workshop=workshop,
+        pristine=pristine,
+    )
     return [
-        _graded(submission, *best[number], workshop, known)
+        _graded(submission, *best[number], workshop, known, lost_again.get(number))
         if number in best
         else _not_graded(submission, workshop)
         for number, submission in enumerate(submissions)
@@ -137,17 +144,28 @@ def _graded(
     sheet: Sheet,
     workshop: Workshop,
     known: Mapping[str, Misconception],
+    lost_again: list[str] | None,
 ) -> SubmissionResult:
     observed, kept = case.observed, submission.kept
-    doubts = list(_doubts(case, sheet))
-    is_trained = case.candidate is not None and bool(case.candidate.fits)
-    # Of random weights there is nothing to say.
-    measurement = case.measurement if is_trained else None
+    measurement = case.measurement
+    provenance = provenance_of(
+        signs(observed, measurement) if sheet.score else [],  # who earned nothing gained nothing
+        lost_again,
+        is_measured=measurement is not None and measurement.why_not is None,
+    )
+    doubts = [*_doubts(case, sheet), *reaches(observed), *doubts_of(provenance, lost_again)]
+    if case.candidate is None or not case.candidate.fits:
+        measurement = None  # of random weights there is nothing to say
     notes = [*doubts, *_notes(observed), *kept.notes]
     misconceptions = recognise(sheet.checks, known, by_chance=workshop.manifest.bounds)
     is_failed = any(check.outcome == "failed" for check in sheet.checks)
     if known and is_failed and not misconceptions:
         notes.append(UNEXPLAINED)
+    if provenance.signs and provenance.challenge == "passed":
+        notes.append(
+            f"run again with renamed classes, since {'; '.join(provenance.signs)}: "
+            "it passed the same checks again"
+        )
     if len(submission.attempts) > 1:
         notes.append(
             f"run {len(submission.attempts)} times with fresh seeds, since the first missed an "
@@ -172,6 +190,7 @@ def _graded(
             stops=_stops(observed),
             environment=_environment(observed.evidence, observed) | _second_box(case),
             limits=observed.evidence.limits,
+            provenance=provenance,
         ),
     )
 

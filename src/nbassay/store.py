@@ -7,6 +7,7 @@ What lies in the output folder of a class, and how it is read again.
     OUT/learners/ID/submission.json        what was handed in
                     evidence/              what the run showed
                     evidence-2/, -3/       of repeats with fresh seeds
+                    challenge/             of a run with renamed classes
                     executed.ipynb, report.html
     OUT/controls/ID/…                      the same of the control samples
     OUT/results.json
@@ -31,6 +32,9 @@ from nbassay.records import Evidence, Record, Results
 SUBMISSION_FILE = "submission.json"
 RESULTS_FILE = "results.json"
 EXECUTED_FILE = "executed.ipynb"
+CHALLENGE_FOLDER = "challenge"
+OUR_FAILURES = ("could-not-start", "interrupted")
+"""Endings of a box that say nothing of the notebook."""
 MOST_ATTEMPTS = 3
 """A run and up to two repeats with fresh seeds."""
 
@@ -65,6 +69,8 @@ class Scorable:
     """First run first; empty when there is no evidence that can be read."""
     trouble: str | None = None
     """Why there is none, when that is not the learner's doing."""
+    challenge: Attempt | None = None
+    """The run with renamed classes, if there was one."""
 
 
 def evidence_folder(folder: Path, attempt: int) -> Path:
@@ -82,13 +88,16 @@ def forget_evidence(folder: Path, *, first: int = 0) -> None:
     for attempt in range(first, MOST_ATTEMPTS):
         shutil.rmtree(evidence_folder(folder, attempt), ignore_errors=True)
     if first == 0:
+        shutil.rmtree(folder / CHALLENGE_FOLDER, ignore_errors=True)
         (folder / EXECUTED_FILE).unlink(missing_ok=True)
 
 
-def has_evidence(folder: Path, attempt: int, key: str) -> bool:
-    """Whether evidence of the same run is there; one that our side failed at is tried again."""
+def has_evidence(folder: Path, key: str) -> bool:
+    """
+    Whether *folder* holds evidence of the same run; one that our side failed at is tried again.
+    """
     try:
-        evidence, _blobs = read_evidence(evidence_folder(folder, attempt))
+        evidence, _blobs = read_evidence(folder)
     except EvidenceError:
         return False
     endings = [evidence.ending, evidence.second.ending if evidence.second is not None else None]
@@ -168,7 +177,24 @@ def _with_attempts(folder: Path, kept: Kept, intern: Intern, data: str) -> Scora
             break
         shared = {ref: _interned(array, intern) for ref, array in blobs.items()}
         attempts.append(Attempt(evidence=evidence, blobs=shared))
-    return Scorable(kept=kept, attempts=tuple(attempts), trouble=None if attempts else trouble)
+    return Scorable(
+        kept=kept,
+        attempts=tuple(attempts),
+        trouble=None if attempts else trouble,
+        challenge=_challenge(folder / CHALLENGE_FOLDER, kept, intern, data) if attempts else None,
+    )
+
+
+def _challenge(lies: Path, kept: Kept, intern: Intern, data: str) -> Attempt | None:
+    """The run with renamed classes; None when there is none of this very submission."""
+    try:
+        evidence, blobs = read_evidence(lies)
+    except EvidenceError:
+        return None
+    if evidence.data != data or evidence.notebook != kept.digest or evidence.renaming is None:
+        return None
+    shared = {ref: _interned(array, intern) for ref, array in blobs.items()}
+    return Attempt(evidence=evidence, blobs=shared)
 
 
 def _interned(array: np.ndarray, intern: Intern) -> np.ndarray:

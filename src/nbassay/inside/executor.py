@@ -29,6 +29,7 @@ from nbclient.exceptions import DeadKernelError
 from nbassay.inside.channel import CELL, KERNELS, TOLD, frame
 from nbassay.inside.kernel import ProbeSettings
 from nbassay.inside.landlock import enter_domain
+from nbassay.inside.source import read_code
 from nbassay.inside.workspace import furnish
 from nbassay.records import CellFact, RemarkFact
 
@@ -207,6 +208,9 @@ async def run(job: Job, pipe: int) -> None:
     environment = {**os.environ, **furnish(scratch), "NBASSAY_PROBE": str(told)}
     environment.pop("NBASSAY_FD", None)
     left = list(cells)
+    relay.send(
+        TOLD, msgspec.json.encode(read_code(notebook.cells[index].source for index in cells))
+    )
     try:
         async with client.async_setup_kernel(env=environment):
             while left:

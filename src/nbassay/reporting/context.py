@@ -231,6 +231,10 @@ class StudentPage:
     """Which cells were never run, in a sentence."""
     notes: tuple[str, ...]
     """What else is worth knowing; empty when a banner tells them."""
+    verified: tuple[str, ...]
+    """What the grader knows by itself, in sentences."""
+    claimed: tuple[str, ...]
+    """What it knows from the notebook only."""
     environment: tuple[Pair, ...]
     """Versions, sandbox, seed."""
     limits: tuple[Pair, ...]

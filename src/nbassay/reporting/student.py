@@ -82,6 +82,7 @@ def student_page(
     reference_details = reference.details if reference else None
     lines = _check_lines(result.checks)
     measurement = details.measurement if details else None
+    provenance = details.provenance if details else None
     confusion = (
         confusion_table(measurement.confusion) if measurement and measurement.confusion else None
     )
@@ -112,6 +113,8 @@ def student_page(
         stops=tuple(_stop_line(stop) for stop in broken_off),
         not_run=_not_run(stops),
         notes=tuple(visible(note) for note in result.notes) if is_graded else (),
+        verified=tuple(visible(text) for text in provenance.verified) if provenance else (),
+        claimed=tuple(visible(text) for text in provenance.claimed) if provenance else (),
         environment=environment_pairs(details),
         limits=tuple(
             Pair(label=one_line(label, limit=60), value=value)

@@ -1,0 +1,78 @@
+"""
+Other names for the classes: what a challenge run lays into the box instead of the lab's labels.
+
+The notebook runs once more where every label file calls the classes by other names, drawn in
+secret: same shapes, same sizes, same pixels. What was worked out from the data there answers in
+the new names; weights and answers that were brought along answer in the old ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nbassay.pristine import Pristine
+from nbassay.workshop import Workshop, read_pinned
+
+_random = secrets.SystemRandom()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Renaming:
+    """New names of the classes, and the label files that use them."""
+
+    names: Sequence[int]
+    """Class → its name."""
+    folder: Path
+    """Each label file, unpacked and as it is kept."""
+
+
+def draw_names(classes: int) -> list[int]:
+    """
+    Class → new name; none keeps its own.
+
+    Raises:
+        ValueError: There are fewer than two classes.
+    """
+    if classes < 2:
+        raise ValueError(f"{classes} classes cannot be renamed")
+    names = list(range(classes))
+    while any(name == one for one, name in enumerate(names)):
+        _random.shuffle(names)
+    return names
+
+
+def packed_name(workshop: Workshop, file: str) -> str:
+    """What a data file is called as it is kept: ``….gz``."""
+    return file + workshop.path(workshop.manifest.data.files[file].path).resolve().suffix
+
+
+def lay_renamed_labels(workshop: Workshop, pristine: Pristine, folder: Path) -> Renaming:
+    """
+    Draw new names and write all label files with them into *folder*.
+
+    Raises:
+        DataError: A packed file is missing or not the pinned one.
+        ValueError: The workshop has fewer than two classes.
+    """
+    names = draw_names(pristine.classes)
+    table = np.arange(256, dtype=np.uint8)
+    table[: len(names)] = names
+    for name, part in workshop.manifest.data.sets.items():
+        raw = gzip.decompress(read_pinned(workshop, part.labels))
+        head = len(raw) - pristine[name].count  # IDX: one byte a label, behind the header
+        renamed = raw[:head] + table[np.frombuffer(raw, np.uint8, offset=head)].tobytes()
+        packed = packed_name(workshop, part.labels)
+        for file, content in (
+            (part.labels, renamed),
+            (packed, gzip.compress(renamed, mtime=0)),
+        ):
+            target = folder / file
+            target.write_bytes(content)
+            target.chmod(0o644)  # a box that runs as another user reads them
+    return Renaming(names=names, folder=folder)

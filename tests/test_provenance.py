@@ -1,0 +1,200 @@
+"""Signs that work was brought along, found in code and facts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nbassay.inside.source import read_code
+from nbassay.observed import Observed
+from nbassay.pristine import Pristine
+from nbassay.provenance import doubts_of, provenance_of, reaches, signs
+from nbassay.records import (
+    SCHEMA_EVIDENCE,
+    Data,
+    Ending,
+    Evidence,
+    Fact,
+    FitFact,
+    Measurement,
+    ModelFact,
+    RemarkFact,
+)
+
+LAB = "history = model.fit(x_train, y_train, epochs=10)\nmodel.evaluate(x_test, y_test)"
+BEFORE, AFTER = "a" * 64, "b" * 64
+PRISTINE = Pristine({}, 255, 10)
+
+
+def state(number: int, weights: str) -> ModelFact:
+    return ModelFact(
+        cell=1,
+        model=0,
+        state=number,
+        kind="Sequential",
+        name=None,
+        layers=[],
+        steps=[],
+        why_not=None,
+        gap=0.0,
+        compiled=None,
+        weights=weights,
+    )
+
+
+def fit(accuracy: float = 0.96) -> FitFact:
+    return FitFact(
+        cell=1,
+        model=0,
+        before=0,
+        state=1,
+        data=Data(kind="arrays", x=None),
+        validation=None,
+        validation_split=0.0,
+        epochs_asked=10,
+        epochs_run=10,
+        batch_size=32,
+        history={"accuracy": [0.5, accuracy], "loss": [1.0, 0.2]},
+        error=None,
+    )
+
+
+TRAINED: list[Fact] = [state(0, BEFORE), state(1, AFTER), fit()]
+
+
+def observed(*facts: Fact, code: str = LAB) -> Observed:
+    """A run with this code and these facts."""
+    evidence = Evidence(
+        schema=SCHEMA_EVIDENCE,
+        notebook="sha256:0",
+        key="k",
+        data="d",
+        sandbox="none",
+        is_isolated=False,
+        attempt=0,
+        limits={},
+        ending=Ending(reason="finished", message=None, seconds=1.0, peak_memory_bytes=1),
+        facts=[read_code([code]), *facts],
+        refused=[],
+    )
+    return Observed(evidence, {}, PRISTINE)
+
+
+def measured(accuracy: float) -> Measurement:
+    return Measurement(
+        train_accuracy=accuracy, test_accuracy=accuracy, confusion=None, wrong=[], why_not=None
+    )
+
+
+def test_the_lab_has_no_sign() -> None:
+    """
+    Plain work shows nothing.
+    """
+    run = observed(*TRAINED)
+
+    assert signs(run, measured(0.96)) == []
+    assert reaches(run) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import pickle\nmodel.fit()", "the code uses pickle"),
+        ("exec(made)\nmodel.fit()", "the code uses exec"),
+        ("keras.Model.evaluate = mine\nmodel.fit()", "the code replaces keras.Model.evaluate"),
+        (f"w = {'z' * 4000!r}\nmodel.fit()", "constants in the code hold 4,0"),
+        ("model.fit()\n" + "x = y\n" * 6000, "the code has 36,"),
+        ("model.fit()\nif (", "parts of the code could not be read"),
+        ("model.train()", "a fit was told of that no cell names"),
+    ],
+)
+def test_signs_of_code(code: str, words: str) -> None:
+    """
+    What could bring work along, or hide it, is named.
+    """
+    (found, *_others) = signs(observed(*TRAINED, code=code), measured(0.96))
+
+    assert words in found
+
+
+def test_signs_of_facts() -> None:
+    """
+    Weights that were put in, that a fit left alone, or that nobody trained.
+    """
+    put = RemarkFact(cell=1, topic="weights-loaded", text="Weights were put into a network.")
+    still = [state(0, AFTER), state(1, AFTER), fit()]
+
+    assert signs(observed(*TRAINED, put), measured(0.96)) == ["weights were put into a network"]
+    assert "the same as before" in signs(observed(*still), measured(0.96))[0]
+    assert signs(observed(state(0, AFTER)), measured(0.96)) == [
+        "a network knows 96% of the images, and no fit was seen"
+    ]
+    assert signs(observed(state(0, BEFORE)), measured(0.11)) == []
+
+
+def test_a_history_below_its_network() -> None:
+    """
+    A network that knows far more than its training told of came from elsewhere; dropout explains
+    a little.
+    """
+    assert (
+        "its network reaches 96%"
+        in signs(observed(state(0, BEFORE), state(1, AFTER), fit(0.4)), measured(0.96))[0]
+    )
+    assert signs(observed(state(0, BEFORE), state(1, AFTER), fit(0.85)), measured(0.96)) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "is_deep"),
+    [
+        ("import nbassay.inside.channel", True),
+        ("open('/run/nbassay/facts-1', 'ab')", True),
+        ("import gc\ngc.get_objects()", True),
+        ("%load_ext nbassay\n%assay 5", False),
+        ("import gc\ngc.collect()", False),
+    ],
+)
+def test_reaching_for_the_grader(code: str, is_deep: bool) -> None:
+    """
+    Code that reaches for the grader, or for others' objects, is looked at whatever it earns.
+    """
+    assert bool(reaches(observed(*TRAINED, code=code))) is is_deep
+
+
+def test_what_a_challenge_makes_of_signs() -> None:
+    """
+    Passed, it clears them; failed or never made, a person looks.
+    """
+    found = ["the code uses pickle"]
+    never = provenance_of(found, None, is_measured=True)
+    passed = provenance_of(found, [], is_measured=True)
+    failed = provenance_of([], ["accuracy.test"], is_measured=True)
+
+    assert [one.challenge for one in (never, passed, failed)] == ["not-run", "passed", "failed"]
+    assert "the code uses pickle" in doubts_of(never, None)[0]
+    assert doubts_of(passed, []) == []
+    assert "accuracy.test" in doubts_of(failed, ["accuracy.test"])[0]
+    assert doubts_of(provenance_of([], None, is_measured=True), None) == []
+    assert len(passed.verified) == len(never.verified) + 1
+    assert len(passed.claimed) == len(never.claimed) - 1
+
+
+def test_renamed_sets() -> None:
+    """
+    The same rows under other names; what is no renaming is refused.
+    """
+    from nbassay.pristine import PristineSet
+
+    part = PristineSet(
+        name="test",
+        features=np.zeros((4, 2), np.uint8),
+        labels=np.array([0, 1, 2, 0], np.uint8),
+        first=0,
+    )
+    pristine = Pristine({"test": part}, 255, 3)
+
+    assert pristine.renamed([2, 0, 1]).labels.tolist() == [2, 0, 1, 2]
+    assert pristine.labels.tolist() == [0, 1, 2, 0]
+    for names in ([0, 1], [0, 1, 1], [3, 0, 1]):
+        with pytest.raises(ValueError, match="new names for 3 classes"):
+            pristine.renamed(names)
