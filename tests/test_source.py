@@ -33,6 +33,7 @@ def test_extensions_name_nothing() -> None:
     """
     assert "nbassay" not in read_code(["%load_ext nbassay"]).names
     assert "nbassay" in read_code(["import nbassay.inside.channel"]).names
+    assert "nbassay" in read_code(["from nbassay.records import Rows"]).names
 
 
 def test_comments_name_nothing() -> None:
