@@ -131,22 +131,44 @@ def run_notebook(
         renaming=None if renaming is None else list(renaming.names),
     )
     if ending.reason != "interrupted":
-        second, classes = measure_again(
+        evidence, blobs = _with_second_box(
             evidence,
             blobs,
             workshop=workshop,
             pristine=pristine,
             data_folder=data_folder,
             sandbox=sandbox,
-            env=_environment(),
-            workdir=HOME,
             should_stop=should_stop,
         )
-        if second is not None and second.ending is not None:
-            ending = second.ending if second.ending.reason == "interrupted" else ending
-        evidence = msgspec.structs.replace(evidence, second=second, ending=ending)
-        blobs |= classes
     return Run(evidence=evidence, blobs=blobs, outputs=collector.cells)
+
+
+def _with_second_box(
+    evidence: Evidence,
+    blobs: dict[str, np.ndarray],
+    *,
+    workshop: Workshop,
+    pristine: Pristine,
+    data_folder: Path,
+    sandbox: Sandbox,
+    should_stop: Callable[[], bool],
+) -> tuple[Evidence, dict[str, np.ndarray]]:
+    """Evidence and blobs with what Keras answered for networks that NumPy cannot follow."""
+    second, classes = measure_again(
+        evidence,
+        blobs,
+        workshop=workshop,
+        pristine=pristine,
+        data_folder=data_folder,
+        sandbox=sandbox,
+        env=_environment(),
+        workdir=HOME,
+        should_stop=should_stop,
+    )
+    ending = evidence.ending
+    if second is not None and second.ending is not None:
+        ending = second.ending if second.ending.reason == "interrupted" else ending
+    return msgspec.structs.replace(evidence, second=second, ending=ending), {**blobs, **classes}
 
 
 def evidence_key(
