@@ -58,9 +58,12 @@ def lay_renamed_labels(workshop: Workshop, pristine: Pristine, folder: Path) -> 
 
     Raises:
         DataError: A packed file is missing or not the pinned one.
-        ValueError: The workshop has fewer than two classes.
+        ValueError: The workshop has fewer than two classes, or labels of more than a byte.
     """
     names = draw_names(pristine.classes)
+    others = [name for name, part in pristine.sets.items() if part.labels.dtype != np.uint8]
+    if others:
+        raise ValueError(f"labels of {', '.join(others)} are no bytes and cannot be renamed")
     table = np.arange(256, dtype=np.uint8)
     table[: len(names)] = names
     for name, part in workshop.manifest.data.sets.items():
