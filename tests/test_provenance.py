@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
+import msgspec
 import numpy as np
 import pytest
 
+from nbassay.challenge import Outcome
 from nbassay.inside.source import read_code
-from nbassay.observed import Observed
+from nbassay.observed import Candidate, Observed
 from nbassay.pristine import Pristine
-from nbassay.provenance import doubts_of, provenance_of, reaches, signs
+from nbassay.provenance import contradictions, doubts_of, provenance_of, signs
 from nbassay.records import (
     SCHEMA_EVIDENCE,
     Data,
@@ -51,8 +55,8 @@ def fit(accuracy: float = 0.96) -> FitFact:
         data=Data(kind="arrays", x=None),
         validation=None,
         validation_split=0.0,
-        epochs_asked=10,
-        epochs_run=10,
+        epochs_asked=2,
+        epochs_run=2,
         batch_size=32,
         history={"accuracy": [0.5, accuracy], "loss": [1.0, 0.2]},
         error=None,
@@ -60,6 +64,18 @@ def fit(accuracy: float = 0.96) -> FitFact:
 
 
 TRAINED: list[Fact] = [state(0, BEFORE), state(1, AFTER), fit()]
+
+
+def candidate(run: Observed) -> Candidate | None:
+    return run.candidates()[-1] if run.candidates() else None
+
+
+def signs_of(run: Observed, accuracy: float) -> list[str]:
+    return signs(run, candidate(run), measured(accuracy))
+
+
+def contradictions_of(run: Observed) -> list[str]:
+    return contradictions(run, candidate(run))
 
 
 def observed(*facts: Fact, code: str = LAB) -> Observed:
@@ -92,8 +108,8 @@ def test_the_lab_has_no_sign() -> None:
     """
     run = observed(*TRAINED)
 
-    assert signs(run, measured(0.96)) == []
-    assert reaches(run) == []
+    assert signs_of(run, 0.96) == []
+    assert contradictions_of(run) == []
 
 
 @pytest.mark.parametrize(
@@ -102,9 +118,8 @@ def test_the_lab_has_no_sign() -> None:
         ("import pickle\nmodel.fit()", "the code uses pickle"),
         ("exec(made)\nmodel.fit()", "the code uses exec"),
         ("keras.Model.evaluate = mine\nmodel.fit()", "the code replaces keras.Model.evaluate"),
-        (f"w = {'z' * 4000!r}\nmodel.fit()", "constants in the code hold 4,0"),
-        ("model.fit()\n" + "x = y\n" * 6000, "the code has 36,"),
-        ("model.fit()\nif (", "parts of the code could not be read"),
+        (f"w = {random.Random(0).randbytes(4000).hex()!r}\nmodel.fit()", "long enough to hold"),
+        ("!ls\n" * 600 + "model.fit()", "parts of the code could not be read"),
         ("model.train()", "a fit was told of that no cell names"),
     ],
 )
@@ -112,7 +127,7 @@ def test_signs_of_code(code: str, words: str) -> None:
     """
     What could bring work along, or hide it, is named.
     """
-    (found, *_others) = signs(observed(*TRAINED, code=code), measured(0.96))
+    (found, *_others) = signs_of(observed(*TRAINED, code=code), 0.96)
 
     assert words in found
 
@@ -124,12 +139,23 @@ def test_signs_of_facts() -> None:
     put = RemarkFact(cell=1, topic="weights-loaded", text="Weights were put into a network.")
     still = [state(0, AFTER), state(1, AFTER), fit()]
 
-    assert signs(observed(*TRAINED, put), measured(0.96)) == ["weights were put into a network"]
-    assert "the same as before" in signs(observed(*still), measured(0.96))[0]
-    assert signs(observed(state(0, AFTER)), measured(0.96)) == [
+    assert signs_of(observed(*TRAINED, put), 0.96) == ["weights were put into a network"]
+    assert "the same as before" in signs_of(observed(*still), 0.96)[0]
+    assert signs_of(observed(state(0, AFTER)), 0.96) == [
         "a network knows 96% of the images, and no fit was seen"
     ]
-    assert signs(observed(state(0, BEFORE)), measured(0.11)) == []
+    assert signs_of(observed(state(0, BEFORE)), 0.11) == []
+
+
+def test_a_history_of_other_epochs() -> None:
+    """
+    A fit that tells of more epochs than its history holds is looked at.
+    """
+    more = msgspec.structs.replace(fit(), history={"accuracy": [0.9, 0.9], "val_loss": [0.1]})
+    short = msgspec.structs.replace(fit(), history={"accuracy": [0.9]})
+
+    assert contradictions_of(observed(*TRAINED[:2], more)) == []
+    assert "told of 2 epochs" in contradictions_of(observed(*TRAINED[:2], short))[0]
 
 
 def test_a_history_below_its_network() -> None:
@@ -139,9 +165,9 @@ def test_a_history_below_its_network() -> None:
     """
     assert (
         "its network reaches 96%"
-        in signs(observed(state(0, BEFORE), state(1, AFTER), fit(0.4)), measured(0.96))[0]
+        in signs_of(observed(state(0, BEFORE), state(1, AFTER), fit(0.4)), 0.96)[0]
     )
-    assert signs(observed(state(0, BEFORE), state(1, AFTER), fit(0.85)), measured(0.96)) == []
+    assert signs_of(observed(state(0, BEFORE), state(1, AFTER), fit(0.7)), 0.96) == []
 
 
 @pytest.mark.parametrize(
@@ -152,13 +178,16 @@ def test_a_history_below_its_network() -> None:
         ("import gc\ngc.get_objects()", True),
         ("%load_ext nbassay\n%assay 5", False),
         ("import gc\ngc.collect()", False),
+        ("os.environ['NBASSAY_SCRATCH']", True),
+        ("vars(keras.Model)['fit']._self_wrapper(mine)", True),
+        ("!pip install nbassay\nprint('with nbassay')", False),
     ],
 )
 def test_reaching_for_the_grader(code: str, is_deep: bool) -> None:
     """
     Code that reaches for the grader, or for others' objects, is looked at whatever it earns.
     """
-    assert bool(reaches(observed(*TRAINED, code=code))) is is_deep
+    assert bool(contradictions_of(observed(*TRAINED, code=code))) is is_deep
 
 
 def test_what_a_challenge_makes_of_signs() -> None:
@@ -167,13 +196,20 @@ def test_what_a_challenge_makes_of_signs() -> None:
     """
     found = ["the code uses pickle"]
     never = provenance_of(found, None, is_measured=True)
-    passed = provenance_of(found, [], is_measured=True)
-    failed = provenance_of([], ["accuracy.test"], is_measured=True)
+    well = Outcome(lost=[], is_same_network=False)
+    badly = Outcome(lost=["accuracy.test"], is_same_network=True)
+    copied = Outcome(lost=[], is_same_network=True)
+    passed = provenance_of(found, well, is_measured=True)
+    failed = provenance_of([], badly, is_measured=True)
+    renamed = provenance_of(found, copied, is_measured=True)
 
-    assert [one.challenge for one in (never, passed, failed)] == ["not-run", "passed", "failed"]
+    assert [one.challenge for one in (never, passed, failed, renamed)] == [
+        *("not-run", "passed", "failed", "failed"),
+    ]
     assert "the code uses pickle" in doubts_of(never, None)[0]
-    assert doubts_of(passed, []) == []
-    assert "accuracy.test" in doubts_of(failed, ["accuracy.test"])[0]
+    assert doubts_of(passed, well) == []
+    assert "accuracy.test" in doubts_of(failed, badly)[0]
+    assert "the same hidden layer" in doubts_of(renamed, copied)[0]
     assert doubts_of(provenance_of([], None, is_measured=True), None) == []
     assert len(passed.verified) == len(never.verified) + 1
     assert len(passed.claimed) == len(never.claimed) - 1

@@ -33,6 +33,7 @@ from nbassay.store import (
     forget_evidence,
     has_evidence,
     keep,
+    read_kept,
 )
 from nbassay.submissions import Submission, slug_of
 from nbassay.workshop import Workshop
@@ -42,6 +43,7 @@ MEMORY_A_BOX = 2 << 30
 
 
 FAILED = "failed, which is a bug in nbassay"
+CHANGED = "changed since its first run; grade again"
 
 _log = logging.getLogger(__name__)
 
@@ -222,9 +224,13 @@ class _Runner:
             digest = digest_of(raw)
             notebook = decode_notebook(raw)
         except NotebookError as error:
+            if not task.is_first:
+                return CHANGED
             forget_evidence(folder)
             self._keep(task, digest, notes, str(error))
             return "unreadable"
+        if not task.is_first and digest != read_kept(folder).digest:
+            return CHANGED
         notes += notebook.notes
         key = evidence_key(
             digest,

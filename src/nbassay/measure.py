@@ -126,6 +126,25 @@ def measure(
     )
 
 
+def known_before_training(
+    candidate: Candidate, observed: Observed, *, test: str = "test"
+) -> float | None:
+    """
+    Accuracy on the test set, 0..1, of the weights that *candidate*'s first fit began with; None
+    when that cannot be measured here.
+    """
+    first = candidate.fits[0] if candidate.fits else None
+    state = observed.states.get(-1 if first is None or first.before is None else first.before)
+    if state is None or state.steps is None or test not in observed.pristine.sets:
+        return None
+    part = observed.pristine[test]
+    try:
+        preparation = preparation_for(candidate, observed)
+        return float((predicted_classes(state, observed, preparation, part) == part.labels).mean())
+    except (ValueError, KeyError):
+        return None
+
+
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> list[list[int]]:
     """Row is the true class, column the answer; answers beyond the classes are left out."""
     counted = np.zeros((classes, classes), np.int64)

@@ -139,7 +139,7 @@ def grade_class(
     challenged = _to_be_challenged(results, options)
     if challenged:
         again = [
-            dataclasses.replace(task, is_challenge=True)
+            dataclasses.replace(task, attempt=MOST_ATTEMPTS, is_challenge=True)
             for task in tasks
             if task.folder in challenged
         ]

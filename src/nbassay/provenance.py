@@ -5,56 +5,86 @@ Facts are told by the notebook's own process. Accuracy is measured from weights,
 weights come from is a claim. Here signs are looked for that a claim may be no more than that. A
 sign proves nothing and costs nobody a mark: the notebook runs once more with renamed classes (a
 challenge, see `nbassay.renaming`), and only who does not pass that, too, is looked at by a person.
+What no work on the lab would show, a contradiction, is always looked at.
 """
 
 from __future__ import annotations
 
-from nbassay.observed import Observed
+from nbassay.challenge import Outcome
+from nbassay.measure import known_before_training
+from nbassay.observed import Candidate, Observed
 from nbassay.records import CodeFact, FitFact, Measurement, Provenance
 
 GRADER = "nbassay"
-ITS_FOLDER = "/run/nbassay"
-MOST_CODE_BYTES = 30_000
-"""The lab asks for 2,000; a network's weights as text take 10,000 and more."""
-MOST_LITERAL_BYTES = 3_000
-"""The lab's network fits into 5,000, packed to the last bit; the lab's own constants take 700."""
+FOLDER_OF_BOXES = "/run"
+MOST_PACKED_BYTES = 3_500
+"""The lab asks for 700; its network, packed to the last bit, brings 5,000 along."""
 GOOD_ACCURACY = 0.5
 """Of a network that no fit was seen for: untrained ones guess, at one in ten."""
-HISTORY_GAP = 0.15
-"""Dropout and batch statistics make a history lower than its network, by less than this."""
+HISTORY_GAP = 0.3
+"""Dropout and a first epoch's running mean make a history lower than its network, by less."""
 DEEP_NAMES = frozenset(
     {
-        *("get_objects", "get_referrers", "_getframe", "settrace", "setprofile"),
-        *("__subclasses__", "__globals__", "__code__", "ctypes", "cffi"),
+        *("get_objects", "get_referrers", "get_referents", "_getframe", "settrace", "setprofile"),
+        *("__subclasses__", "__globals__", "__code__", "__closure__", "__wrapped__", "__self__"),
+        *("_self_wrapper", "_self_parent", "ctypes", "cffi"),
     }
 )
 """Ways to the objects of others in the same process."""
 ODD_NAMES = frozenset(
     {
         # code made at run time
-        *("exec", "eval", "__import__", "import_module", "__builtins__", "builtins"),
+        *("exec", "eval", "__import__", "import_module", "__builtins__", "builtins", "runpy"),
+        *("run_cell", "run_code", "modules"),
         # what IPython does with cells, and the text of cells
         *("input_transformers_post", "input_transformers_cleanup", "ast_transformers"),
-        *("history_manager", "_ih", "getsource"),
+        *("history_manager", "In", "_ih", "_i", "_ii", "_iii", "getsource"),
         # objects and numbers that come packed
         *("marshal", "pickle", "dill", "cloudpickle", "joblib", "zlib", "lzma"),
-        *("base64", "b64decode", "b85decode", "a85decode", "unhexlify", "fromhex"),
+        *("bz2", "codecs", "base64", "b64decode", "b85decode", "a85decode", "unhexlify"),
+        *("fromhex", "from_bytes"),
         # weights that come from elsewhere
-        *("load_model", "load_weights", "set_weights"),
+        *("load_model", "load_weights", "set_weights", "Checkpoint"),
     }
 )
 
 
-def reaches(observed: Observed) -> list[str]:
-    """What the code says that no work on the lab would: a person decides, whatever it earns."""
-    code = observed.code
+def contradictions(observed: Observed, candidate: Candidate | None) -> list[str]:
+    """
+    What no work on the lab would show: a person decides, whatever it earns.
+
+    Args:
+        candidate: The network that the sheet is about.
+    """
+    found = _reaches(observed.code)
+    fits = candidate.fits if candidate is not None else ()
+    early = None if candidate is None else known_before_training(candidate, observed)
+    if early is not None and early >= GOOD_ACCURACY and not _goes_on(observed, fits[0]):
+        found.append(
+            f"before its first fit the network already knew {early:.0%} of the test images, and "
+            "no network had been fitted to such weights"
+        )
+    for fit in fits:
+        lengths = {len(values) for name, values in fit.history.items() if name != "val_loss"}
+        if lengths and max(lengths) != fit.epochs_run:
+            found.append(
+                f"cell {fit.cell + 1}: fit told of {fit.epochs_run} epochs, and its history of "
+                f"{max(lengths)}"
+            )
+    return found
+
+
+def _reaches(code: CodeFact | None) -> list[str]:
     if code is None:
         return []
     names = set(code.names)
-    if names & {GRADER, ITS_FOLDER} or any(name.startswith(f"{ITS_FOLDER}/") for name in names):
+    is_grader = GRADER in {*names, *code.imports} or any(
+        name == FOLDER_OF_BOXES or name.startswith(f"{FOLDER_OF_BOXES}/") for name in names
+    )
+    if is_grader or any(name.startswith("NBASSAY_") for name in names):
         return [
-            f"the code names {GRADER}: whoever knows the grader from inside may have told it what "
-            "was never done"
+            f"the code names {GRADER} or its folder: whoever knows the grader from inside may "
+            "have told it what was never done"
         ]
     deep = sorted(DEEP_NAMES & names)
     if deep:
@@ -62,55 +92,76 @@ def reaches(observed: Observed) -> list[str]:
     return []
 
 
-def signs(observed: Observed, measurement: Measurement | None) -> list[str]:
+def _goes_on(observed: Observed, fit: FitFact) -> bool:
+    """Whether *fit* began with weights that an earlier one, of any network, had ended with."""
+    facts = observed.evidence.facts
+    earlier = {
+        _weights(one.state, observed)
+        for one in facts[: facts.index(fit)]
+        if isinstance(one, FitFact) and one.epochs_run
+    }
+    return _weights(fit.before, observed) in earlier - {None}
+
+
+def signs(
+    observed: Observed, candidate: Candidate | None, measurement: Measurement | None
+) -> list[str]:
     """
     Why it may be that work was brought along instead of done, each a phrase for a report.
 
     Args:
-        measurement: Of the network that the sheet is about.
+        candidate: The network that the sheet is about.
+        measurement: Of that network.
     """
-    return [*_of_code(observed.code), *_of_facts(observed, measurement)]
+    return [*_of_code(observed.code), *_of_facts(observed, candidate, measurement)]
 
 
-def provenance_of(
-    found: list[str], lost_again: list[str] | None, *, is_measured: bool
-) -> Provenance:
+def provenance_of(found: list[str], challenge: Outcome | None, *, is_measured: bool) -> Provenance:
     """
     What is known of a sheet's origin, in words for its report.
 
     Args:
         found: Signs.
-        lost_again: Checks that the challenge did not pass again; None when there was none.
+        challenge: How the run with renamed classes came out; None when there was none.
         is_measured: Whether an accuracy was measured.
     """
-    verified = ["How each cell ended, told by what ran them."]
-    claimed = ["What was printed and drawn, training histories and times."]
+    verified: list[str] = []
+    claimed = [
+        "Which data a network was fitted on and for how many epochs, shapes and ranges of arrays.",
+        "What was printed and drawn, training histories, how each cell ended.",
+    ]
     if is_measured:
         verified.insert(0, "Accuracy, measured by the grader from the network's own weights.")
-    if lost_again == []:
+    is_passed = challenge is not None and not challenge.lost and not challenge.is_same_network
+    if is_passed:
         verified.append(
-            "That what passed was worked out in the run: with secretly renamed classes the "
+            "That what passed was worked out from the data: with secretly renamed classes the "
             "notebook passed the same checks."
         )
     else:
-        claimed.insert(0, "That what passed was worked out in the run, not brought along.")
+        claimed.insert(0, "That what passed was worked out from the data, not brought along.")
     return Provenance(
         signs=found,
-        challenge="not-run" if lost_again is None else "failed" if lost_again else "passed",
+        challenge="not-run" if challenge is None else "passed" if is_passed else "failed",
         verified=verified,
         claimed=claimed,
     )
 
 
-def doubts_of(provenance: Provenance, lost_again: list[str] | None) -> list[str]:
+def doubts_of(provenance: Provenance, challenge: Outcome | None) -> list[str]:
     """What a person must look at, in sentences."""
     because = "; ".join(provenance.signs)
-    if provenance.challenge == "failed":
+    if challenge is not None and provenance.challenge == "failed":
         why = f" It was run again because {because}." if because else ""
+        if challenge.lost:
+            return [
+                "run again with secretly renamed classes, the notebook did not pass "
+                f"{', '.join(challenge.lost)} again: either that work was brought along, or the "
+                f"notebook needs the labels' own names.{why}"
+            ]
         return [
-            "run again with secretly renamed classes, the notebook did not pass "
-            f"{', '.join(lost_again or [])} again: that work seems to have been brought along, not "
-            f"done here.{why}"
+            "run again with renamed classes and other seeds, the notebook ended with the same "
+            f"hidden layer: its weights were brought along, not trained.{why}"
         ]
     if provenance.challenge == "not-run" and because:
         return [
@@ -122,28 +173,28 @@ def doubts_of(provenance: Provenance, lost_again: list[str] | None) -> list[str]
 
 def _of_code(code: CodeFact | None) -> list[str]:
     if code is None:
-        return ["its code was not read"]
+        return []
     found = []
     odd = sorted(ODD_NAMES.intersection(code.names))
     if odd:
         found.append(f"the code uses {', '.join(odd[:5])}{', …' if len(odd) > 5 else ''}")
     if code.replaced:
         found.append(f"the code replaces {', '.join(code.replaced[:5])}")
-    if code.literal_bytes > MOST_LITERAL_BYTES:
-        found.append(f"constants in the code hold {code.literal_bytes:,} bytes")
-    elif code.code_bytes > MOST_CODE_BYTES:
-        found.append(f"the code has {code.code_bytes:,} bytes")
+    if code.packed_bytes > MOST_PACKED_BYTES:
+        found.append(f"the code is long enough to hold a network ({code.packed_bytes:,} bytes)")
     if code.unread_cells or code.was_cut:
         found.append("parts of the code could not be read")
     return found
 
 
-def _of_facts(observed: Observed, measurement: Measurement | None) -> list[str]:
+def _of_facts(
+    observed: Observed, candidate: Candidate | None, measurement: Measurement | None
+) -> list[str]:
     found = []
-    code, fits = observed.code, [fit for fit in observed.fits if fit.epochs_run]
+    code, fits = observed.code, candidate.fits if candidate is not None else ()
     if fits and code is not None and "fit" not in code.names:
         found.append("a fit was told of that no cell names")
-    if any(_changed_nothing(fit, observed) for fit in fits):
+    if any(fit.epochs_run and _changed_nothing(fit, observed) for fit in fits):
         found.append("a fit was told of after which the weights were the same as before")
     if any(remark.topic == "weights-loaded" for remark in observed.remarks):
         found.append("weights were put into a network")
@@ -158,11 +209,14 @@ def _of_facts(observed: Observed, measurement: Measurement | None) -> list[str]:
 
 
 def _changed_nothing(fit: FitFact, observed: Observed) -> bool:
-    before = observed.states.get(-1 if fit.before is None else fit.before)
-    after = observed.states.get(-1 if fit.state is None else fit.state)
-    if before is None or after is None or before.weights is None:
-        return False
-    return before.weights == after.weights
+    before = _weights(fit.before, observed)
+    return before is not None and before == _weights(fit.state, observed)
+
+
+def _weights(state: int | None, observed: Observed) -> str | None:
+    """Digest of all weights in that state of a network; None when it was not told."""
+    told = observed.states.get(-1 if state is None else state)
+    return None if told is None else told.weights
 
 
 def _last_accuracy(fit: FitFact) -> float | None:

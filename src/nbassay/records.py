@@ -331,17 +331,15 @@ class CodeFact(Record, tag="code", frozen=True, kw_only=True):
     """What the notebook's code says, read by the executor before any of it ran."""
 
     names: Annotated[list[Label], Meta(max_length=3000)]
-    """Identifiers, and words and paths in short texts."""
+    """Identifiers, short texts that may be some, and paths in any text."""
     imports: Annotated[list[Label], Meta(max_length=3000)]
     """Top-level packages."""
     replaced: Annotated[list[Label], Meta(max_length=100)]
     """Methods that decide marks and that the code defines or assigns: ``keras.Model.fit``."""
-    code_bytes: Count
-    """All code cells together."""
-    literal_bytes: Count
-    """Of all constants, about."""
+    packed_bytes: Count
+    """All code cells together, comments too, as zlib packs them: what they can bring along."""
     unread_cells: Count
-    """Code cells that are no Python."""
+    """Code cells that could not be read."""
     was_cut: bool
     """Whether there are more names than these."""
 
@@ -446,7 +444,7 @@ class Evidence(Record, frozen=True, kw_only=True):
     second: SecondBox | None = None
     """None when no network needed one."""
     renaming: Annotated[list[Count], Meta(max_length=1000)] | None = None
-    """Of a challenge run: class → the name that it had in all label files (`nbassay.challenge`)."""
+    """Of a challenge run: class → the name that it had in all label files (`nbassay.renaming`)."""
 
 
 # ---------------------------------------------------------------- results

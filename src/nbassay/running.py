@@ -39,6 +39,7 @@ BESIDE_THE_PROBE = (
     "network.py",
     "observed.py",
     "records.py",
+    "renaming.py",
     "secondbox.py",
 )
 """Modules that decide what evidence holds, besides those inside the box."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nbassay.calibration import other_versions, read_calibration
-from nbassay.challenge import lost_in_challenges
+from nbassay.challenge import Outcome, judge_challenges
 from nbassay.checking.case import Case, cases_of, read_bounds
 from nbassay.checking.session import Sheet, score_cases
 from nbassay.measure import predicted_classes, preparation_of
 from nbassay.misconceptions import Misconception, read_misconceptions, recognise
 from nbassay.observed import Observed
 from nbassay.pristine import Pristine
-from nbassay.provenance import doubts_of, provenance_of, reaches, signs
+from nbassay.provenance import contradictions, doubts_of, provenance_of, signs
 from nbassay.records import (
     ControlResult,
     Curve,
@@ -59,14 +59,9 @@ def score(
     for owner, case, sheet in zip(owners, cases, sheets, strict=True):
         if owner not in best or sheet.score >= best[owner][1].score:
             best[owner] = (case, sheet)
-    lost_again = lost_in_challenges(
-        submissions,
-        {number: sheet for number, (_case, sheet) in best.items()},
-        workshop=workshop,
-        pristine=pristine,
-    )
+    challenges = judge_challenges(submissions, best, workshop=workshop, pristine=pristine)
     return [
-        _graded(submission, *best[number], workshop, known, lost_again.get(number))
+        _graded(submission, *best[number], workshop, known, challenges.get(number))
         if number in best
         else _not_graded(submission, workshop)
         for number, submission in enumerate(submissions)
@@ -144,16 +139,19 @@ def _graded(
     sheet: Sheet,
     workshop: Workshop,
     known: Mapping[str, Misconception],
-    lost_again: list[str] | None,
+    challenge: Outcome | None,
 ) -> SubmissionResult:
     observed, kept = case.observed, submission.kept
     measurement = case.measurement
-    provenance = provenance_of(
-        signs(observed, measurement) if sheet.score else [],  # who earned nothing gained nothing
-        lost_again,
-        is_measured=measurement is not None and measurement.why_not is None,
-    )
-    doubts = [*_doubts(case, sheet), *reaches(observed), *doubts_of(provenance, lost_again)]
+    # Who earned nothing gained nothing.
+    found = signs(observed, case.candidate, measurement) if sheet.score else []
+    is_measured = measurement is not None and measurement.why_not is None
+    provenance = provenance_of(found, challenge, is_measured=is_measured)
+    doubts = [
+        *_doubts(case, sheet),
+        *contradictions(observed, case.candidate),
+        *doubts_of(provenance, challenge),
+    ]
     if case.candidate is None or not case.candidate.fits:
         measurement = None  # of random weights there is nothing to say
     notes = [*doubts, *_notes(observed), *kept.notes]

@@ -83,6 +83,20 @@ def keep(folder: Path, kept: Kept) -> None:
     write_whole(folder / SUBMISSION_FILE, msgspec.json.format(msgspec.json.encode(kept)) + b"\n")
 
 
+def read_kept(folder: Path) -> Kept:
+    """
+    Read what was handed in.
+
+    Raises:
+        OutputError: It cannot be read.
+    """
+    path = folder / SUBMISSION_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Kept)
+    except (OSError, msgspec.DecodeError) as error:
+        raise OutputError(f"{path}: cannot be read: {error}; run this class again") from error
+
+
 def forget_evidence(folder: Path, *, first: int = 0) -> None:
     """Remove the evidence of attempt *first* and all later ones."""
     for attempt in range(first, MOST_ATTEMPTS):
@@ -100,10 +114,13 @@ def has_evidence(folder: Path, key: str) -> bool:
         evidence, _blobs = read_evidence(folder)
     except EvidenceError:
         return False
+    return evidence.key == key and not failed_on_our_side(evidence)
+
+
+def failed_on_our_side(evidence: Evidence) -> bool:
+    """Whether a box of that run could not start, or was interrupted: it says nothing."""
     endings = [evidence.ending, evidence.second.ending if evidence.second is not None else None]
-    return evidence.key == key and all(
-        ending is None or ending.reason != "could-not-start" for ending in endings
-    )
+    return any(ending is not None and ending.reason in OUR_FAILURES for ending in endings)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,10 +163,7 @@ def read_submissions(
     """
     seen = set()
     for path in sorted(folder.glob(f"*/{SUBMISSION_FILE}")):
-        try:
-            kept = msgspec.json.decode(path.read_bytes(), type=Kept)
-        except (OSError, msgspec.DecodeError) as error:
-            raise OutputError(f"{path}: cannot be read: {error}; run this class again") from error
+        kept = read_kept(path.parent)
         seen.add(kept.learner)
         if kept.unreadable is not None:
             yield Scorable(kept=kept, attempts=())
@@ -171,6 +185,9 @@ def _with_attempts(folder: Path, kept: Kept, intern: Intern, data: str) -> Scora
             evidence, blobs = read_evidence(lies)
         except EvidenceError as error:
             trouble = f"{error}; grade again"
+            break
+        if evidence.notebook != kept.digest:
+            trouble = "its evidence is of another file than was handed in; grade again"
             break
         if evidence.data != data:
             trouble = "its evidence refers to other lab data than the workshop has now; grade again"

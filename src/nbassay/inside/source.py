@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -18,9 +19,11 @@ from nbassay.records import CodeFact
 MOST_NAMES = 3000
 MOST_REPLACED = 100
 MOST_NAME = 100
-LONGEST_TEXT = 400
-"""Characters of a text constant in which words are looked for: a shell line, a magic's code."""
-NUMBER_BYTES = 4
+MOST_MAGICS = 100
+"""Lines of a cell that IPython translates; it takes a minute for six hundred."""
+MOST_CELL_BYTES = 1 << 20
+LONGEST_REFERENCE = 100
+"""Characters of a text that may name something: ``getattr(model, "fit")``."""
 DOORS = frozenset(
     {
         *("fit", "evaluate", "predict", "train_step", "test_step"),
@@ -30,79 +33,126 @@ DOORS = frozenset(
 """Methods through which Keras and NumPy hand over what decides marks."""
 
 _WORD = re.compile(r"[^\W\d]\w*")
-_PATH = re.compile(r"/[\w./-]{1,99}")
+_REFERENCE = re.compile(r"\w+(?:\.\w+)*")
+_PATH = re.compile(r"/[\w.*-]+(?:/[\w.*-]+)*")
+_MAGIC = re.compile(r"^\s*(?:\w+\s*=\s*)?[%!?]", re.MULTILINE)
+_INSTALLERS = ("pip", "conda")
 
 
 def read_code(sources: Iterable[str]) -> CodeFact:
     """
-    What the code cells *sources* name, hold and replace.
+    What the code cells *sources* name and replace, and how much they hold.
 
-    Cells that are no Python even after IPython's magics were translated are counted, and their
-    words are names.
+    Cells that are no Python even after IPython's magics were translated cannot run, and say
+    nothing; those that cannot be read for another reason are counted.
     """
     names: set[str] = set()
     imports: set[str] = set()
     replaced: set[str] = set()
-    literal = size = unread = 0
+    packed = zlib.compressobj()
+    size = unread = 0
     for source in sources:
-        size += len(source.encode(errors="replace"))
-        tree = _parsed(source)
-        if tree is None:
+        raw = source.encode(errors="replace")
+        size += len(packed.compress(raw))
+        try:
+            found = [] if len(raw) > MOST_CELL_BYTES else [*_nodes(source)]
+            unread += len(raw) > MOST_CELL_BYTES
+            names.update(_names(found))
+            imports.update(_imports(found))
+            replaced.update(_replaced(found))
+        except Exception:  # whatever a cell is made of, it costs no other cell
             unread += 1
-            names.update(_WORD.findall(source))
-            continue
-        found = [*_without_extensions(tree)]
-        brought = set(_imports(found))
-        imports.update(brought)
-        names.update(_names(found))
-        replaced.update(_replaced(found))
-        literal += sum(map(_literal_bytes, found))
     kept = sorted(name[:MOST_NAME] for name in names)
     return CodeFact(
         names=kept[:MOST_NAMES],
         imports=sorted(name[:MOST_NAME] for name in imports)[:MOST_NAMES],
         replaced=sorted(name[:MOST_NAME] for name in replaced)[:MOST_REPLACED],
-        code_bytes=size,
-        literal_bytes=literal,
+        packed_bytes=size + len(packed.flush()),
         unread_cells=unread,
         was_cut=len(kept) > MOST_NAMES,
     )
 
 
-def _parsed(source: str) -> ast.Module | None:
-    """The cell as IPython would run it; None when it would not."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd escapes: the kernel will tell of them
-            try:
-                return ast.parse(source)
-            except SyntaxError:
-                from IPython.core.inputtransformer2 import TransformerManager  # slow to import
+def _nodes(source: str) -> Iterator[ast.AST]:
+    """
+    All nodes of a cell as IPython would run it, those of code inside its magics too.
 
-                manager: Any = TransformerManager()  # type: ignore[no-untyped-call]
-                translated: str = manager.transform_cell(source)
-                return ast.parse(translated)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-
-
-def _without_extensions(tree: ast.Module) -> Iterator[ast.AST]:
-    """All nodes but those of ``%load_ext NAME``: a notebook may load what checks it."""
-    waiting: list[ast.AST] = [tree]
+    Raises:
+        ValueError, RecursionError, MemoryError: It cannot be read; the kernel may still run it.
+    """
+    waiting: list[ast.AST | str] = [source]
     while waiting:
         node = waiting.pop()
-        match node:
-            case ast.Call(
-                func=ast.Attribute(attr="run_line_magic"),
-                args=[ast.Constant(value="load_ext" | "reload_ext"), *_],
-            ):
-                continue
+        if isinstance(node, str):
+            waiting += _parsed(node)
+            continue
+        if isinstance(node, ast.Call) and _is_of_ipython(node.func):
+            waiting += _of_magic(node)
+            continue
         yield node
-        waiting.extend(ast.iter_child_nodes(node))
+        waiting += ast.iter_child_nodes(node)
+
+
+def _parsed(source: str) -> list[ast.AST]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd escapes: the kernel will tell of them
+        try:
+            return [ast.parse(source)]
+        except SyntaxError:
+            if len(_MAGIC.findall(source)) > MOST_MAGICS:
+                raise ValueError("too many magics") from None
+        from IPython.core.inputtransformer2 import TransformerManager  # slow to import
+
+        manager: Any = TransformerManager()  # type: ignore[no-untyped-call]
+        try:
+            return [ast.parse(manager.transform_cell(source))]
+        except SyntaxError:
+            return []
+
+
+def _is_of_ipython(function: ast.AST) -> bool:
+    """``get_ipython().system`` and the like: what lines with ``!`` and ``%`` become."""
+    match function:
+        case ast.Attribute(value=ast.Call(func=ast.Name(id="get_ipython"), args=[], keywords=[])):
+            return function.attr in {
+                *("run_line_magic", "run_cell_magic", "system", "getoutput"),
+            }
+    return False
+
+
+def _of_magic(call: ast.Call) -> list[ast.AST | str]:
+    """
+    What a magic or a shell line runs: Python in it is read as such, of other text its words are
+    names. Loading an extension and installing packages name nothing.
+    """
+    texts = [
+        argument.value
+        for argument in call.args
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    ]
+    others: list[ast.AST | str] = [
+        argument
+        for argument in [*call.args, *call.keywords]
+        if not isinstance(argument, ast.Constant)
+    ]
+    if not texts or others:
+        return others
+    first, *bodies = texts
+    if first in ("load_ext", "reload_ext", *_INSTALLERS):
+        return [ast.Constant(value=path) for body in bodies for path in _PATH.findall(body)]
+    if not bodies:  # a shell line
+        if first.split()[:1] and first.split()[0] in _INSTALLERS:
+            return []
+        bodies = [first]
+    for body in bodies:
+        read = _parsed(body)
+        others += read or [ast.Constant(value=word) for word in _WORD.findall(body)]
+        others += [ast.Constant(value=path) for path in _PATH.findall(body)]
+    return others
 
 
 def _names(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Identifiers, and words and paths in short texts: ``getattr(model, "fit")`` names it too."""
+    """Identifiers, short texts that may be some, and paths in any text."""
     for node in nodes:
         if isinstance(node, ast.Name):
             yield node.id
@@ -114,10 +164,13 @@ def _names(nodes: Iterable[ast.AST]) -> Iterator[str]:
             yield from node.module.split(".")
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield node.name
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            text = node.value[:LONGEST_TEXT]
-            yield from _WORD.findall(text)
+        elif isinstance(node, (ast.arg, ast.keyword)) and node.arg:
+            yield node.arg
+        elif isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)):
+            text = node.value if isinstance(node.value, str) else node.value.decode("latin-1")
             yield from _PATH.findall(text)
+            if len(text) <= LONGEST_REFERENCE and _REFERENCE.fullmatch(text):
+                yield from text.split(".")
 
 
 def _imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
@@ -135,25 +188,37 @@ def _replaced(nodes: Iterable[ast.AST]) -> Iterator[str]:
     subclass that defines one.
     """
     for node in nodes:
-        if isinstance(node, ast.ClassDef):
-            for part in node.body:
-                if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef)) and part.name in DOORS:
-                    yield f"{node.name}.{part.name}"
-        elif isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            for target in targets:
-                if isinstance(target, ast.Attribute) and target.attr in DOORS:
-                    yield ast.unparse(target)[:MOST_NAME]
+        match node:
+            case ast.ClassDef(bases=[_, *_]):
+                yield from (f"{node.name}.{door}" for door in _doors_of(node))
+            case ast.Attribute(ctx=ast.Store()) if node.attr in DOORS and not _is_own(node.value):
+                yield f"{_dotted(node.value)}.{node.attr}"
+            case ast.Call(
+                func=ast.Name(id="setattr"), args=[target, ast.Constant(value=str(door)), _]
+            ) if door in DOORS:
+                yield f"{_dotted(target)}.{door}"
 
 
-def _literal_bytes(node: ast.AST) -> int:
-    """About how many bytes a constant brings along."""
-    if not isinstance(node, ast.Constant):
-        return 0
-    if isinstance(node.value, str):
-        return len(node.value.encode(errors="replace"))
-    if isinstance(node.value, bytes):
-        return len(node.value)
-    if isinstance(node.value, int) and not isinstance(node.value, bool):
-        return max(NUMBER_BYTES, node.value.bit_length() // 8)
-    return NUMBER_BYTES if isinstance(node.value, (float, complex)) else 0
+def _doors_of(definition: ast.ClassDef) -> Iterator[str]:
+    for part in definition.body:
+        if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            defined = [part.name]
+        elif isinstance(part, ast.Assign):
+            defined = [target.id for target in part.targets if isinstance(target, ast.Name)]
+        else:
+            continue
+        yield from (name for name in defined if name in DOORS)
+
+
+def _is_own(target: ast.AST) -> bool:
+    return isinstance(target, ast.Name) and target.id in ("self", "cls")
+
+
+def _dotted(node: ast.AST) -> str:
+    """``keras.Model`` of the node for it."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute) and len(parts) < 8:
+        parts.append(node.attr)
+        node = node.value
+    parts.append(node.id if isinstance(node, ast.Name) else "…")
+    return ".".join(reversed(parts))
