@@ -5,12 +5,15 @@ How often right work fails: the reference graded again and again, every time wit
 
 Seeds come from the digest of the submitted file. Each run gets the reference with a number in its
 metadata, which nothing reads: another file, the same cells. Evidence is kept in OUT, so a second
-call runs only what is missing. Exit code 0 when no run lost a point.
+call runs only what is missing. With ``--keep-earlier`` runs that an earlier nbassay made stay, too:
+they are scored with today's checks and bounds, and counted apart. Exit code 0 when no run lost a
+point.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import json
@@ -23,15 +26,17 @@ from bench import ROOT, Progress, origin, write_figures
 
 from nbassay.calibration import read_calibration
 from nbassay.classrun import default_jobs
+from nbassay.errors import EvidenceError
+from nbassay.evidence import read_evidence
 from nbassay.intervals import share
 from nbassay.notebook import digest_of
 from nbassay.pipeline import RunOptions, grade_class
 from nbassay.pristine import read_pristine
 from nbassay.records import EnvironmentFact, SubmissionResult
-from nbassay.running import data_digest, seed_of
+from nbassay.running import data_digest, evidence_key, seed_of
 from nbassay.sandbox.choose import choose
 from nbassay.scoring import score
-from nbassay.store import Scorable, read_submissions
+from nbassay.store import Scorable, evidence_folder, read_submissions
 from nbassay.submissions import Submission
 from nbassay.trust import Trust, asked
 from nbassay.workshop import Workshop, read_workshop
@@ -73,6 +78,20 @@ def refuse_known_seeds(workshop: Workshop, submissions: Sequence[Submission]) ->
         sys.exit(f"seeds that are not fresh: {twice}")
 
 
+def earlier_runs(submissions: Sequence[Submission], options: RunOptions) -> set[str]:
+    """Those whose whole evidence lies in OUT and was not made by this nbassay on this machine."""
+    found = set()
+    for one in submissions:
+        folder = evidence_folder(options.out / "learners" / one.learner, 0)
+        digest = digest_of(one.read())
+        key = evidence_key(digest, options.workshop, options.sandbox, 0, is_fast=options.is_fast)
+        with contextlib.suppress(EvidenceError):
+            evidence, _blobs = read_evidence(folder)
+            if evidence.notebook == digest and evidence.key != key:
+                found.add(one.learner)
+    return found
+
+
 def seeds_used(runs: Sequence[Scorable]) -> list[int]:
     """Seeds that the kernels say they ran with, attempt by attempt."""
     return [
@@ -103,6 +122,9 @@ def main() -> int:
     parser.add_argument("--workshop", type=Path, default=ROOT)
     parser.add_argument("-n", "--runs", type=int, default=200)
     parser.add_argument("-j", "--jobs", type=int, default=None)
+    parser.add_argument(
+        "--keep-earlier", action="store_true", help="do not run again what an earlier nbassay ran"
+    )
     parser.add_argument("--figures", type=Path, help="file to write the figures to")
     given = parser.parse_args()
     workshop = read_workshop(given.workshop)
@@ -117,7 +139,9 @@ def main() -> int:
         progress=Progress(),
         is_fresh=False,
     )
-    results = grade_class(options, submissions, controls=[])
+    earlier = earlier_runs(submissions, options) if given.keep_earlier else set()
+    to_run = [one for one in submissions if one.learner not in earlier]
+    results = grade_class(options, to_run, controls=[])
     wanted = {one.learner for one in submissions}  # an earlier call may have made more
     graded = [one for one in results.submissions if one.learner in wanted]
     not_run = [one.learner for one in graded if one.status == "not-run"]
@@ -129,7 +153,9 @@ def main() -> int:
         graded,
         runs,
         workshop=workshop,
-        command=f"python benchmarks/fresh_reference.py -o OUT -n {given.runs}",
+        command=f"python benchmarks/fresh_reference.py -o OUT -n {given.runs}"
+        + (" --keep-earlier" if given.keep_earlier else ""),
+        earlier=len(earlier),
     )
     seeds = seeds_used(runs)
     print(f"seeds: {len(seeds)}, {len(set(seeds))} of them different; the first: {seeds[:3]}")
@@ -145,6 +171,7 @@ def figures_of(
     *,
     workshop: Workshop,
     command: str,
+    earlier: int = 0,
 ) -> Trust:
     """Count: *graded* are the sheets after all repeats, *runs* the evidence of the same runs."""
     bounds = asked(workshop)
@@ -161,6 +188,7 @@ def figures_of(
             for check_id in bounds
         },
         repeated=sum(len(run.attempts) > 1 for run in runs),
+        earlier=earlier,
     )
 
 

@@ -311,6 +311,25 @@ def test_checks_run_by_hand_over_stored_evidence(graded: Path) -> None:
     assert "0.0 to 255.0" in done.stdout
 
 
+def test_a_greeting_draws_no_random_number(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    However often a client asks the kernel who it is, as it does on a busy machine, the numbers
+    that a notebook draws are the same.
+    """
+    asks = (
+        "import random\n"
+        "before = random.getstate()\n"
+        "greetings = {get_ipython().kernel.banner for _time in range(20)}\n"
+        "print('same' if before == random.getstate() else 'others', len(greetings))"
+    )
+    write_notebook(tmp_path / "class" / "asks.ipynb", asks)
+
+    nbassay("run", tmp_path / "class", "-o", tmp_path / "out")
+
+    notebook = nbformat.read(tmp_path / "out" / "learners" / "asks" / "executed.ipynb", 4)
+    assert notebook.cells[0].outputs[0].text == "same 1\n"
+
+
 def test_bounds_of_other_versions_are_told(copied: Path, workshop: Path, nbassay: Nbassay) -> None:
     """
     A class that ran with other packages than the calibration says so, and so does `doctor`.

@@ -42,6 +42,8 @@ class Trust(Record, frozen=True, kw_only=True):
     first_below_by_check: dict[str, Share]
     repeated: int
     """Runs that were made again with fresh seeds."""
+    earlier: int = 0
+    """Runs that an earlier nbassay made, scored again under these bounds."""
 
     @property
     def chance(self) -> tuple[float, float]:

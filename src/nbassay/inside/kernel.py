@@ -89,6 +89,7 @@ class Probe:
         random.seed(self._settings.seed)
         np.random.seed(self._settings.seed)
         self._listener.install(self._settings.seed, self._settings.attempt, self._settings.loaders)
+        self._shell.enable_tip = False  # choosing one draws a number each time a client says hello
         self._shell.kernel.raw_input = self._type
         find_by_name(home_folders(), self._tell_of_file, sys.modules[INTERACTIVE_SHELL])
         answer_downloads()
