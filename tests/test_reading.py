@@ -311,6 +311,22 @@ def test_points_add_up_to_a_hundred() -> None:
     assert (len(workshop.manifest.rubric), workshop.max_score) == (17, 100)
 
 
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    """
+    A pipe, or a device such as /dev/null, is written into and stays what it is.
+    """
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+
+    write_whole(pipe, "one")
+
+    assert os.read(reader, 10) == b"one"
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
 def test_files_appear_whole(tmp_path: Path) -> None:
     """
     A file is replaced at once and nothing is left beside it.

@@ -19,6 +19,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """
     Write a file so that nobody ever sees half of it.
 
+    What is there and no regular file, as ``/dev/null``, is written into and not replaced.
+
     Args:
         path: The file; its folder is made if it is missing.
         content: Its content; line ends are kept as they are.
@@ -28,6 +30,9 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """
     data = content.encode() if isinstance(content, str) else content
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(data)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         beside = Path(name)
