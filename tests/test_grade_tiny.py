@@ -1023,6 +1023,7 @@ def test_diff_tells_why_the_same_notebook_changed(
             fact["seed"] = here["seed"] if seed is None else int(seed)
             fact["packages"]["numpy"] = numpy or here["packages"]["numpy"]
     evidence["limits"]["cell_s"] = cell_s or right["limits"]["cell_s"]
+    evidence["notebook"] = right["notebook"]
     path.write_text(json.dumps(evidence))
 
     assert nbassay("score", copied).returncode == 0
