@@ -446,13 +446,25 @@ def _history(values: Any) -> dict[str, list[Number]]:
     }
 
 
+def _metric_names(model: Any) -> list[str]:
+    """
+    Names of the values that ``evaluate`` returns as a list, in its order.
+
+    That is not always the order of the results: Keras 3.8 sorts those by name. So it is asked of
+    what puts the values in order.
+    """
+    results = {name: name for name in model.get_metrics_result()}
+    names = model._flatten_metrics_in_order(results)
+    return names if isinstance(names, list) else [names]
+
+
 def _returned(model: Any, returned: Any) -> dict[str, Number]:
     if isinstance(returned, dict):
         return {str(name)[:200]: number(value) for name, value in list(returned.items())[:50]}
     values = returned if isinstance(returned, (list, tuple)) else [returned]
     names: list[str] = []
     with contextlib.suppress(Exception):
-        names = list(model.get_metrics_result())
+        names = _metric_names(model)
     if len(names) != len(values):
         names = [f"value {position}" for position in range(len(values))]
     return {str(name)[:200]: number(value) for name, value in zip(names, values, strict=True)}
