@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.tensorflow]
 
 FILE = ROOT / "tests" / "attacks" / "training" / "attacks.toml"
 LEFT_BEHIND = Path("/tmp/layer-code-ran-outside")
+"""Made by code in layers and pickles, wherever it runs."""
 
 
 class TrainingAttack(Way, Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,8 +36,6 @@ class TrainingAttack(Way, Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     status: str | None = None
     notes: list[str] = []
     """Each must be in a note."""
-    hides: list[str] = []
-    """None may be a file, or in any file about this learner but what the notebook printed."""
     quick: bool = False
 
 
@@ -113,7 +112,7 @@ def test_attack(graded: Path, name: str) -> None:
     for words in attack.notes:
         assert any(words in note for note in result.notes), result.notes
     assert result.status == "needs-review" or result.score < 90  # an accuracy is ten points
-    assert [hidden for hidden in attack.hides if Path("/tmp", hidden).exists()] == []
+    assert not LEFT_BEHIND.exists()
 
 
 def lost(result: SubmissionResult) -> list[tuple[str, str]]:

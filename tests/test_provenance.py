@@ -7,6 +7,7 @@ import random
 import msgspec
 import numpy as np
 import pytest
+from test_evidence import evidence_with
 
 from nbassay.challenge import Outcome
 from nbassay.inside.source import read_code
@@ -14,10 +15,7 @@ from nbassay.observed import Candidate, Observed
 from nbassay.pristine import Pristine
 from nbassay.provenance import contradictions, doubts_of, provenance_of, signs
 from nbassay.records import (
-    SCHEMA_EVIDENCE,
     Data,
-    Ending,
-    Evidence,
     Fact,
     FitFact,
     Measurement,
@@ -80,19 +78,7 @@ def contradictions_of(run: Observed) -> list[str]:
 
 def observed(*facts: Fact, code: str = LAB) -> Observed:
     """A run with this code and these facts."""
-    evidence = Evidence(
-        schema=SCHEMA_EVIDENCE,
-        notebook="sha256:0",
-        key="k",
-        data="d",
-        sandbox="none",
-        is_isolated=False,
-        attempt=0,
-        limits={},
-        ending=Ending(reason="finished", message=None, seconds=1.0, peak_memory_bytes=1),
-        facts=[read_code([code]), *facts],
-        refused=[],
-    )
+    evidence = evidence_with([read_code([code]), *facts])
     return Observed(evidence, {}, PRISTINE)
 
 

@@ -19,6 +19,8 @@ from nbassay.inside.source import MOST_NAMES, read_code
         ("%%time\nmodel.fit(x, y)", "fit"),
         ("!python -c 'import train; train.fit()'", "fit"),
         ("from keras.models import load_model as anything", "load_model"),
+        ("import a.b as c", "a"),
+        ("def f():\n    from d.e import g", "d"),
         ("open('/proc/self/mem')", "/proc/self/mem"),
         ("glob.glob('/run/*/facts-*')", "/run/*/facts-*"),
         ("sys.modules['nbassay.records']", "nbassay"),
@@ -111,15 +113,6 @@ def test_what_code_can_bring_along() -> None:
         f"%%time\n# {''.join(letters)}",
     ):
         assert read_code([source]).packed_bytes > 2000, source[:40]
-
-
-def test_imports() -> None:
-    """
-    Packages are told by their first name, however they are imported.
-    """
-    code = read_code(["import a.b as c", "def f():\n    from d.e import g"])
-
-    assert code.imports == ["a", "d"]
 
 
 @pytest.mark.parametrize(

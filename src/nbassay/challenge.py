@@ -24,7 +24,9 @@ A challenge may make half as many mistakes again as the calibrated bound allows:
 another training, and it has no repeats. What was brought along makes ten times as many.
 """
 ROWS = 2_000
+"""Images that two hidden layers are asked about."""
 TINY = 1e-9
+"""Keeps a unit that never changes from a division by zero."""
 SAME_HIDDEN = 0.9
 """Mean correlation of the best matching units: 0.59 to 0.72 in 91 pairs of trained references."""
 

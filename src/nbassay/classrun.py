@@ -26,7 +26,7 @@ from nbassay.renaming import Renaming, lay_renamed_labels
 from nbassay.running import evidence_key, run_notebook
 from nbassay.sandbox import Sandbox
 from nbassay.store import (
-    CHALLENGE_FOLDER,
+    CHALLENGE,
     EXECUTED_FILE,
     Kept,
     evidence_folder,
@@ -65,21 +65,16 @@ class Task:
     item: Submission
     folder: Path
     attempt: int = 0
-    """0 first; every attempt has other seeds."""
-    is_challenge: bool = False
-    """Run it where the classes have other names (`nbassay.renaming`)."""
+    """0 first; every attempt has other seeds. `CHALLENGE` has other names for the classes, too."""
 
     @property
     def evidence(self) -> Path:
         """Where its evidence goes."""
-        if self.is_challenge:
-            return self.folder / CHALLENGE_FOLDER
         return evidence_folder(self.folder, self.attempt)
 
     @property
-    def is_first(self) -> bool:
-        """Whether it replaces all that is known of the submission."""
-        return self.attempt == 0 and not self.is_challenge
+    def is_challenge(self) -> bool:
+        return self.attempt == CHALLENGE
 
 
 @dataclasses.dataclass
@@ -224,23 +219,16 @@ class _Runner:
             digest = digest_of(raw)
             notebook = decode_notebook(raw)
         except NotebookError as error:
-            if not task.is_first:
+            if attempt:
                 return CHANGED
             forget_evidence(folder)
             self._keep(task, digest, notes, str(error))
             return "unreadable"
-        if not task.is_first and digest != read_kept(folder).digest:
+        if attempt and digest != read_kept(folder).digest:
             return CHANGED
         notes += notebook.notes
-        key = evidence_key(
-            digest,
-            self.workshop,
-            self.sandbox,
-            attempt,
-            is_fast=self.is_fast,
-            is_challenge=task.is_challenge,
-        )
-        if not (self.is_fresh and task.is_first) and has_evidence(task.evidence, key):
+        key = evidence_key(digest, self.workshop, self.sandbox, attempt, is_fast=self.is_fast)
+        if not (self.is_fresh and attempt == 0) and has_evidence(task.evidence, key):
             self._keep(task, digest, notes, None)
             return "already run"
         with self._labels(task) as renaming:
@@ -257,9 +245,8 @@ class _Runner:
             )
         if run.evidence.ending.reason == "interrupted":
             return "interrupted"
-        if not task.is_challenge:
-            forget_evidence(folder, first=attempt)  # repeats of an older run say nothing of this
-        if task.is_first:
+        forget_evidence(folder, first=attempt)  # repeats of an older run say nothing of this one
+        if attempt == 0:
             write_whole(folder / EXECUTED_FILE, executed_notebook(notebook, run.outputs))
         self._keep(task, digest, notes, None)
         write_evidence(task.evidence, run.evidence, run.blobs)

@@ -25,6 +25,7 @@ from nbassay.running import data_digest
 from nbassay.sandbox import ProbeResult, Sandbox
 from nbassay.scoring import class_notes, judge_control, score
 from nbassay.store import (
+    CHALLENGE,
     MOST_ATTEMPTS,
     SUBMISSION_FILE,
     Intern,
@@ -139,7 +140,7 @@ def grade_class(
     challenged = _to_be_challenged(results, options)
     if challenged:
         again = [
-            dataclasses.replace(task, attempt=MOST_ATTEMPTS, is_challenge=True)
+            dataclasses.replace(task, attempt=CHALLENGE)
             for task in tasks
             if task.folder in challenged
         ]

@@ -11,9 +11,9 @@ What no work on the lab would show, a contradiction, is always looked at.
 from __future__ import annotations
 
 from nbassay.challenge import Outcome
-from nbassay.measure import known_before_training
+from nbassay.measure import known_before_training, predicted_classes, preparation_of
 from nbassay.observed import Candidate, Observed
-from nbassay.records import CodeFact, FitFact, Measurement, Provenance
+from nbassay.records import CodeFact, EvaluateFact, FitFact, Measurement, Provenance
 
 GRADER = "nbassay"
 FOLDER_OF_BOXES = "/run"
@@ -23,6 +23,8 @@ GOOD_ACCURACY = 0.5
 """Of a network that no fit was seen for: untrained ones guess, at one in ten."""
 HISTORY_GAP = 0.3
 """Dropout and a first epoch's running mean make a history lower than its network, by less."""
+CLAIM_TOLERANCE = 0.002
+"""Accuracy that ``evaluate`` returned against ours; rounding moves a few images over a border."""
 DEEP_NAMES = frozenset(
     {
         *("get_objects", "get_referrers", "get_referents", "_getframe", "settrace", "setprofile"),
@@ -56,7 +58,7 @@ def contradictions(observed: Observed, candidate: Candidate | None) -> list[str]
     Args:
         candidate: The network that the sheet is about.
     """
-    found = _reaches(observed.code)
+    found = [*_other_accuracies(observed), *_reaches(observed.code)]
     fits = candidate.fits if candidate is not None else ()
     early = None if candidate is None else known_before_training(candidate, observed)
     if early is not None and early >= GOOD_ACCURACY and not _goes_on(observed, fits[0]):
@@ -65,7 +67,9 @@ def contradictions(observed: Observed, candidate: Candidate | None) -> list[str]
             "no network had been fitted to such weights"
         )
     for fit in fits:
-        lengths = {len(values) for name, values in fit.history.items() if name != "val_loss"}
+        lengths = {
+            len(values) for name, values in fit.history.items() if not name.startswith("val_")
+        }
         if lengths and max(lengths) != fit.epochs_run:
             found.append(
                 f"cell {fit.cell + 1}: fit told of {fit.epochs_run} epochs, and its history of "
@@ -74,11 +78,46 @@ def contradictions(observed: Observed, candidate: Candidate | None) -> list[str]
     return found
 
 
+def _other_accuracies(observed: Observed) -> list[str]:
+    """Accuracies that ``evaluate`` returned and the grader does not find."""
+    if "test" not in observed.pristine.sets:
+        return []
+    test = observed.pristine["test"]
+    found = []
+    for fact in observed.evidence.facts:
+        if not isinstance(fact, EvaluateFact) or fact.state not in observed.states:
+            continue
+        state = observed.states[fact.state]
+        agree = observed.labels_agree(fact.data.x, fact.data.y)
+        if not observed.covers(fact.data.x, test) or agree is None or not agree.all():
+            continue
+        assert fact.data.x is not None
+        preparation = preparation_of(fact.data.x, observed.pristine.levels)
+        claimed = [
+            value
+            for name, value in fact.returned.items()
+            if "acc" in name and isinstance(value, float)
+        ]
+        if preparation is None or not claimed:
+            continue
+        try:
+            classes = predicted_classes(state, observed, preparation, test)
+        except (ValueError, KeyError):
+            continue
+        measured = float((classes == test.labels).mean())
+        if abs(measured - claimed[0]) > CLAIM_TOLERANCE:
+            found.append(
+                f"cell {fact.cell + 1}: evaluate returned an accuracy of {claimed[0]:.4f}, "
+                f"the same weights measure {measured:.4f}"
+            )
+    return found
+
+
 def _reaches(code: CodeFact | None) -> list[str]:
     if code is None:
         return []
     names = set(code.names)
-    is_grader = GRADER in {*names, *code.imports} or any(
+    is_grader = GRADER in names or any(
         name == FOLDER_OF_BOXES or name.startswith(f"{FOLDER_OF_BOXES}/") for name in names
     )
     if is_grader or any(name.startswith("NBASSAY_") for name in names):
@@ -125,13 +164,11 @@ def provenance_of(found: list[str], challenge: Outcome | None, *, is_measured: b
         challenge: How the run with renamed classes came out; None when there was none.
         is_measured: Whether an accuracy was measured.
     """
-    verified: list[str] = []
+    verified = ["Accuracy, measured by the grader from the network's own weights."] * is_measured
     claimed = [
         "Which data a network was fitted on and for how many epochs, shapes and ranges of arrays.",
         "What was printed and drawn, training histories, how each cell ended.",
     ]
-    if is_measured:
-        verified.insert(0, "Accuracy, measured by the grader from the network's own weights.")
     is_passed = challenge is not None and not challenge.lost and not challenge.is_same_network
     if is_passed:
         verified.append(

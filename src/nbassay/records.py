@@ -332,8 +332,6 @@ class CodeFact(Record, tag="code", frozen=True, kw_only=True):
 
     names: Annotated[list[Label], Meta(max_length=3000)]
     """Identifiers, short texts that may be some, and paths in any text."""
-    imports: Annotated[list[Label], Meta(max_length=3000)]
-    """Top-level packages."""
     replaced: Annotated[list[Label], Meta(max_length=100)]
     """Methods that decide marks and that the code defines or assigns: ``keras.Model.fit``."""
     packed_bytes: Count

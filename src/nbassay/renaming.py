@@ -2,8 +2,8 @@
 Other names for the classes: what a challenge run lays into the box instead of the lab's labels.
 
 The notebook runs once more where every label file calls the classes by other names, drawn in
-secret: same shapes, same sizes, same pixels. What was worked out from the data there answers in
-the new names; weights and answers that were brought along answer in the old ones.
+secret: same shapes, same pixels. What was worked out from the data there answers in the new names;
+weights and answers that were brought along answer in the old ones.
 """
 
 from __future__ import annotations
@@ -47,11 +47,6 @@ def draw_names(classes: int) -> list[int]:
     return names
 
 
-def packed_name(workshop: Workshop, file: str) -> str:
-    """What a data file is called as it is kept: ``….gz``."""
-    return file + workshop.path(workshop.manifest.data.files[file].path).resolve().suffix
-
-
 def lay_renamed_labels(workshop: Workshop, pristine: Pristine, folder: Path) -> Renaming:
     """
     Draw new names and write all label files with them into *folder*.
@@ -70,7 +65,7 @@ def lay_renamed_labels(workshop: Workshop, pristine: Pristine, folder: Path) -> 
         raw = gzip.decompress(read_pinned(workshop, part.labels))
         head = len(raw) - pristine[name].count  # IDX: one byte a label, behind the header
         renamed = raw[:head] + table[np.frombuffer(raw, np.uint8, offset=head)].tobytes()
-        packed = packed_name(workshop, part.labels)
+        packed = workshop.packed_name(part.labels)
         for file, content in (
             (part.labels, renamed),
             (packed, gzip.compress(renamed, mtime=0)),

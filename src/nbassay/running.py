@@ -24,7 +24,7 @@ from nbassay.inside.workspace import FOLDERS, LAB
 from nbassay.notebook import Notebook
 from nbassay.pristine import Pristine
 from nbassay.records import SCHEMA_EVIDENCE, Evidence
-from nbassay.renaming import Renaming, packed_name
+from nbassay.renaming import Renaming
 from nbassay.sandbox import Box, Mount, Sandbox
 from nbassay.secondbox import measure_again
 from nbassay.workshop import Workshop
@@ -113,14 +113,7 @@ def run_notebook(
     evidence = Evidence(
         schema=SCHEMA_EVIDENCE,
         notebook=notebook.digest,
-        key=evidence_key(
-            notebook.digest,
-            workshop,
-            sandbox,
-            attempt,
-            is_fast=is_fast,
-            is_challenge=renaming is not None,
-        ),
+        key=evidence_key(notebook.digest, workshop, sandbox, attempt, is_fast=is_fast),
         data=data_digest(workshop),
         sandbox=sandbox.mode,
         is_isolated=sandbox.is_isolated,
@@ -173,13 +166,7 @@ def _with_second_box(
 
 
 def evidence_key(
-    digest: str,
-    workshop: Workshop,
-    sandbox: Sandbox,
-    attempt: int,
-    *,
-    is_fast: bool,
-    is_challenge: bool = False,
+    digest: str, workshop: Workshop, sandbox: Sandbox, attempt: int, *, is_fast: bool
 ) -> str:
     """Names what a run depends on: equal keys need no second run."""
     packages = {"nbassay": metadata.version("nbassay"), "python": platform.python_version()}
@@ -197,7 +184,6 @@ def evidence_key(
         sandbox.name,
         attempt,
         is_fast,
-        is_challenge,
         dataclasses.asdict(workshop.limits),
         data_digest(workshop),
     ]
@@ -236,7 +222,7 @@ def _data_mounts(workshop: Workshop, data_folder: Path, renaming: Renaming | Non
     files = {}
     for name, file in workshop.manifest.data.files.items():
         files[name] = data_folder / name
-        files[packed_name(workshop, name)] = workshop.path(file.path).resolve()
+        files[workshop.packed_name(name)] = workshop.path(file.path).resolve()
     if renaming is not None:
         files |= {path.name: path for path in renaming.folder.iterdir()}
     return [Mount(host=host, inside=f"{SCRATCH}/{LAB}/{name}") for name, host in files.items()]

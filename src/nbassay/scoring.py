@@ -8,7 +8,6 @@ from nbassay.calibration import other_versions, read_calibration
 from nbassay.challenge import Outcome, judge_challenges
 from nbassay.checking.case import Case, cases_of, read_bounds
 from nbassay.checking.session import Sheet, score_cases
-from nbassay.measure import predicted_classes, preparation_of
 from nbassay.misconceptions import Misconception, read_misconceptions, recognise
 from nbassay.observed import Observed
 from nbassay.pristine import Pristine
@@ -18,7 +17,6 @@ from nbassay.records import (
     Curve,
     Details,
     EnvironmentFact,
-    EvaluateFact,
     Evidence,
     NumberRow,
     Stop,
@@ -28,8 +26,6 @@ from nbassay.store import OUR_FAILURES, Scorable
 from nbassay.workshop import Control, Workshop
 
 UNEXPLAINED = "checks failed in a way that no known misconception explains"
-CLAIM_TOLERANCE = 0.002
-"""Accuracy that ``evaluate`` returned against ours; rounding moves a few images over a border."""
 
 
 def score(
@@ -220,44 +216,7 @@ def _doubts(case: Case, sheet: Sheet) -> list[str]:
     measurement = case.measurement
     if measurement is not None and measurement.why_not and case.candidate and case.candidate.fits:
         doubts.append(f"the network's accuracy was not measured: {measurement.why_not}")
-    doubts += _contradictions(case)
     return doubts
-
-
-def _contradictions(case: Case) -> list[str]:
-    """Accuracies that ``evaluate`` returned and the grader does not find."""
-    observed = case.observed
-    if "test" not in observed.pristine.sets:
-        return []
-    test = observed.pristine["test"]
-    found = []
-    for fact in observed.evidence.facts:
-        if not isinstance(fact, EvaluateFact) or fact.state not in observed.states:
-            continue
-        state = observed.states[fact.state]
-        agree = observed.labels_agree(fact.data.x, fact.data.y)
-        if not observed.covers(fact.data.x, test) or agree is None or not agree.all():
-            continue
-        assert fact.data.x is not None
-        preparation = preparation_of(fact.data.x, observed.pristine.levels)
-        claimed = [
-            value
-            for name, value in fact.returned.items()
-            if "acc" in name and isinstance(value, float)
-        ]
-        if preparation is None or not claimed:
-            continue
-        try:
-            classes = predicted_classes(state, observed, preparation, test)
-        except (ValueError, KeyError):
-            continue
-        measured = float((classes == test.labels).mean())
-        if abs(measured - claimed[0]) > CLAIM_TOLERANCE:
-            found.append(
-                f"cell {fact.cell + 1}: evaluate returned an accuracy of {claimed[0]:.4f}, "
-                f"the same weights measure {measured:.4f}"
-            )
-    return found
 
 
 def _notes(observed: Observed) -> list[str]:

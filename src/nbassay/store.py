@@ -15,6 +15,7 @@ What lies in the output folder of a class, and how it is read again.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import shutil
@@ -32,11 +33,12 @@ from nbassay.records import Evidence, Record, Results
 SUBMISSION_FILE = "submission.json"
 RESULTS_FILE = "results.json"
 EXECUTED_FILE = "executed.ipynb"
-CHALLENGE_FOLDER = "challenge"
 OUR_FAILURES = ("could-not-start", "interrupted")
 """Endings of a box that say nothing of the notebook."""
 MOST_ATTEMPTS = 3
 """A run and up to two repeats with fresh seeds."""
+CHALLENGE = MOST_ATTEMPTS
+"""Attempt number of the run with renamed classes: its seeds are none of the others'."""
 
 Intern = dict[bytes, np.ndarray]
 """Equal arrays, held once for a whole class."""
@@ -75,6 +77,8 @@ class Scorable:
 
 def evidence_folder(folder: Path, attempt: int) -> Path:
     """Where the evidence of an attempt lies: 0 is the first run."""
+    if attempt == CHALLENGE:
+        return folder / "challenge"
     return folder / ("evidence" if attempt == 0 else f"evidence-{attempt + 1}")
 
 
@@ -98,11 +102,11 @@ def read_kept(folder: Path) -> Kept:
 
 
 def forget_evidence(folder: Path, *, first: int = 0) -> None:
-    """Remove the evidence of attempt *first* and all later ones."""
+    """Remove the evidence of attempt *first* and all later ones; of all, the challenge's too."""
     for attempt in range(first, MOST_ATTEMPTS):
         shutil.rmtree(evidence_folder(folder, attempt), ignore_errors=True)
     if first == 0:
-        shutil.rmtree(folder / CHALLENGE_FOLDER, ignore_errors=True)
+        shutil.rmtree(evidence_folder(folder, CHALLENGE), ignore_errors=True)
         (folder / EXECUTED_FILE).unlink(missing_ok=True)
 
 
@@ -178,38 +182,33 @@ def _with_attempts(folder: Path, kept: Kept, intern: Intern, data: str) -> Scora
     attempts: list[Attempt] = []
     trouble: str | None = None
     for attempt in range(MOST_ATTEMPTS):
-        lies = evidence_folder(folder, attempt)
-        if attempt and not lies.exists():
+        if attempt and not evidence_folder(folder, attempt).exists():
             break
         try:
-            evidence, blobs = read_evidence(lies)
+            attempts.append(_attempt(folder, attempt, kept, intern, data))
         except EvidenceError as error:
             trouble = f"{error}; grade again"
             break
-        if evidence.notebook != kept.digest:
-            trouble = "its evidence is of another file than was handed in; grade again"
-            break
-        if evidence.data != data:
-            trouble = "its evidence refers to other lab data than the workshop has now; grade again"
-            break
-        shared = {ref: _interned(array, intern) for ref, array in blobs.items()}
-        attempts.append(Attempt(evidence=evidence, blobs=shared))
-    return Scorable(
-        kept=kept,
-        attempts=tuple(attempts),
-        trouble=None if attempts else trouble,
-        challenge=_challenge(folder / CHALLENGE_FOLDER, kept, intern, data) if attempts else None,
-    )
+    challenge = None
+    if attempts:
+        trouble = None
+        with contextlib.suppress(EvidenceError):
+            challenge = _attempt(folder, CHALLENGE, kept, intern, data)
+    return Scorable(kept=kept, attempts=tuple(attempts), trouble=trouble, challenge=challenge)
 
 
-def _challenge(lies: Path, kept: Kept, intern: Intern, data: str) -> Attempt | None:
-    """The run with renamed classes; None when there is none of this very submission."""
-    try:
-        evidence, blobs = read_evidence(lies)
-    except EvidenceError:
-        return None
-    if evidence.data != data or evidence.notebook != kept.digest or evidence.renaming is None:
-        return None
+def _attempt(folder: Path, attempt: int, kept: Kept, intern: Intern, data: str) -> Attempt:
+    """
+    The evidence of one run of this very submission on the workshop's data.
+
+    Raises:
+        EvidenceError: There is none.
+    """
+    evidence, blobs = read_evidence(evidence_folder(folder, attempt))
+    if evidence.notebook != kept.digest:
+        raise EvidenceError("its evidence is of another file than was handed in")
+    if evidence.data != data:
+        raise EvidenceError("its evidence refers to other lab data than the workshop has now")
     shared = {ref: _interned(array, intern) for ref, array in blobs.items()}
     return Attempt(evidence=evidence, blobs=shared)
 

@@ -155,6 +155,10 @@ class Workshop:
         """A path of the manifest, resolved."""
         return self.folder / relative
 
+    def packed_name(self, file: str) -> str:
+        """What the data file *file* is called as it is kept: ``….gz``."""
+        return file + self.path(self.manifest.data.files[file].path).resolve().suffix
+
     def digest(self) -> str:
         """``sha256:…`` over the manifest, the checks and the calibration: what decides marks."""
         hasher = hashlib.sha256((self.folder / MANIFEST).read_bytes())

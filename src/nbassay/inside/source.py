@@ -47,7 +47,6 @@ def read_code(sources: Iterable[str]) -> CodeFact:
     nothing; those that cannot be read for another reason are counted.
     """
     names: set[str] = set()
-    imports: set[str] = set()
     replaced: set[str] = set()
     packed = zlib.compressobj()
     size = unread = 0
@@ -55,17 +54,16 @@ def read_code(sources: Iterable[str]) -> CodeFact:
         raw = source.encode(errors="replace")
         size += len(packed.compress(raw))
         try:
-            found = [] if len(raw) > MOST_CELL_BYTES else [*_nodes(source)]
-            unread += len(raw) > MOST_CELL_BYTES
+            if len(raw) > MOST_CELL_BYTES:
+                raise ValueError("too long")
+            found = [*_nodes(source)]
             names.update(_names(found))
-            imports.update(_imports(found))
             replaced.update(_replaced(found))
         except Exception:  # whatever a cell is made of, it costs no other cell
             unread += 1
     kept = sorted(name[:MOST_NAME] for name in names)
     return CodeFact(
         names=kept[:MOST_NAMES],
-        imports=sorted(name[:MOST_NAME] for name in imports)[:MOST_NAMES],
         replaced=sorted(name[:MOST_NAME] for name in replaced)[:MOST_REPLACED],
         packed_bytes=size + len(packed.flush()),
         unread_cells=unread,
@@ -114,9 +112,7 @@ def _is_of_ipython(function: ast.AST) -> bool:
     """``get_ipython().system`` and the like: what lines with ``!`` and ``%`` become."""
     match function:
         case ast.Attribute(value=ast.Call(func=ast.Name(id="get_ipython"), args=[], keywords=[])):
-            return function.attr in {
-                *("run_line_magic", "run_cell_magic", "system", "getoutput"),
-            }
+            return function.attr in ("run_line_magic", "run_cell_magic", "system", "getoutput")
     return False
 
 
@@ -141,7 +137,7 @@ def _of_magic(call: ast.Call) -> list[ast.AST | str]:
     if first in ("load_ext", "reload_ext", *_INSTALLERS):
         return [ast.Constant(value=path) for body in bodies for path in _PATH.findall(body)]
     if not bodies:  # a shell line
-        if first.split()[:1] and first.split()[0] in _INSTALLERS:
+        if first.startswith(tuple(f"{name} " for name in _INSTALLERS)):
             return []
         bodies = [first]
     for body in bodies:
@@ -171,15 +167,6 @@ def _names(nodes: Iterable[ast.AST]) -> Iterator[str]:
             yield from _PATH.findall(text)
             if len(text) <= LONGEST_REFERENCE and _REFERENCE.fullmatch(text):
                 yield from text.split(".")
-
-
-def _imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Top-level packages that are imported."""
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.partition(".")[0]
 
 
 def _replaced(nodes: Iterable[ast.AST]) -> Iterator[str]:
