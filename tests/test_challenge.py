@@ -95,6 +95,31 @@ def test_suspicious(submissions: Path, tmp_path: Path, nbassay: Nbassay) -> None
     assert any("the code uses exec" in note for note in sheets["made"].notes)
 
 
+def test_a_challenge_that_is_evaded(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    Who runs into a limit when the classes have other names is looked at, signs or none, if all
+    are challenged.
+    """
+    evading = (
+        "import os, time\n"
+        f"if labels.tolist() != {list(LABELS)}:\n"
+        "    for number in range(10):\n"
+        "        if not os.fork(): held = b'x' * (200 << 20); time.sleep(600)\n"
+        "    time.sleep(600)"
+    )
+    submissions = tmp_path / "class"
+    write_notebook(submissions / "evading.ipynb", RIGHT_CELLS[0], evading, RIGHT_CELLS[1])
+    out = tmp_path / "out"
+    done = nbassay("grade", submissions, "-o", out, "--challenge", "all")
+    sheet = graded(out)["evading"]
+
+    assert done.returncode == 0, done.stderr
+    assert sheet.score == 100.0
+    assert sheet.status == "needs-review"
+    assert challenge_of(sheet) == "not-run"
+    assert any("met a limit that its first run did not meet" in note for note in sheet.notes)
+
+
 @pytest.mark.parametrize("call", ["never", "run and score"])
 def test_a_sign_that_was_not_followed(
     submissions: Path, tmp_path: Path, nbassay: Nbassay, call: str

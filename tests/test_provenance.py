@@ -192,11 +192,11 @@ def test_what_a_challenge_makes_of_signs() -> None:
     assert [one.challenge for one in (never, passed, failed, renamed)] == [
         *("not-run", "passed", "failed", "failed"),
     ]
-    assert "the code uses pickle" in doubts_of(never, None)[0]
-    assert doubts_of(passed, well) == []
-    assert "accuracy.test" in doubts_of(failed, badly)[0]
-    assert "the same hidden layer" in doubts_of(renamed, copied)[0]
-    assert doubts_of(provenance_of([], None, is_measured=True), None) == []
+    assert "the code uses pickle" in doubts_of(never, None, is_asked=False)[0]
+    assert doubts_of(passed, well, is_asked=False) == []
+    assert "accuracy.test" in doubts_of(failed, badly, is_asked=False)[0]
+    assert "the same hidden layer" in doubts_of(renamed, copied, is_asked=False)[0]
+    assert doubts_of(provenance_of([], None, is_measured=True), None, is_asked=False) == []
     assert len(passed.verified) == len(never.verified) + 1
     assert len(passed.claimed) == len(never.claimed) - 1
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import shutil
 from pathlib import Path
 
 import idx2numpy
 import numpy as np
 import pytest
-from conftest import ROOT, TINY
+from conftest import RIGHT_CELLS, ROOT, TINY, Nbassay, write_notebook
 
 from nbassay.pristine import read_pristine
 from nbassay.renaming import draw_names, lay_renamed_labels
@@ -52,3 +54,26 @@ def test_label_files(folder: Path, tmp_path: Path) -> None:
         assert len(raw) == len(original)
         assert (np.asarray(renaming.names)[pristine[name].labels] == found).all()
         assert (found != pristine[name].labels).all()
+
+
+@pytest.mark.kernel
+def test_what_cannot_be_renamed(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    A workshop whose labels are no bytes refuses to challenge everybody before it runs anybody.
+    """
+    workshop = tmp_path / "tiny"
+    shutil.copytree(TINY, workshop)
+    packed = workshop / "lab" / "data" / "labels-idx1-ubyte.gz"
+    narrow = packed.read_bytes()
+    wide = np.frombuffer(gzip.decompress(narrow)[8:], np.uint8).astype(np.int32)
+    packed.write_bytes(gzip.compress(idx2numpy.convert_to_string(wide)))
+    manifest = workshop / "workshop.toml"
+    pins = (hashlib.sha256(content).hexdigest() for content in (narrow, packed.read_bytes()))
+    manifest.write_text(manifest.read_text("utf-8").replace(*pins), "utf-8")
+    notebook = write_notebook(tmp_path / "ada.ipynb", *RIGHT_CELLS)
+
+    done = nbassay("grade", notebook, "-o", tmp_path / "out", "--challenge", "all", cwd=workshop)
+
+    assert done.returncode == 2
+    assert "labels of tiles are no bytes" in done.stderr
+    assert not (tmp_path / "out" / "learners").exists()

@@ -15,10 +15,11 @@ import msgspec
 
 from nbassay.checking.case import read_bounds
 from nbassay.classrun import ClassRun, Progress, Task, run_tasks, tasks_of
-from nbassay.errors import OutputError
+from nbassay.errors import ManifestError, OutputError
 from nbassay.files import MARK, write_whole
 from nbassay.pristine import read_pristine
 from nbassay.records import SCHEMA_RESULTS, ControlResult, Results, SubmissionResult, WorkshopId
+from nbassay.renaming import why_not_renamable
 from nbassay.repeats import may_be_unlucky
 from nbassay.reporting.write import write_reports
 from nbassay.running import data_digest
@@ -124,6 +125,12 @@ def grade_class(
         DataError: Lab data are missing or not the pinned ones.
         KeyboardInterrupt: What is done stays done.
     """
+    why_not = why_not_renamable(read_pristine(options.workshop))
+    if why_not is not None and options.challenge == "all":
+        raise ManifestError(
+            f"{options.workshop.folder}: nobody can be challenged with renamed classes: {why_not}; "
+            "leave --challenge all out"
+        )
     class_run = run_class(options, submissions, controls)
     results = score_class(options.out, workshop=options.workshop)
     tasks = tasks_of(options.out, submissions, controls)
@@ -137,7 +144,7 @@ def grade_class(
         class_run = _run(options, again, class_run)
         _write_run_record(options, class_of(options, submissions), class_run)
         results = score_class(options.out, workshop=options.workshop)
-    challenged = _to_be_challenged(results, options)
+    challenged = _to_be_challenged(results, options) if why_not is None else ()
     if challenged:
         again = [
             dataclasses.replace(task, attempt=CHALLENGE)
@@ -206,7 +213,13 @@ def score_class(out: Path, *, workshop: Workshop) -> Results:
         for one in read_submissions(out / "learners", intern, data=data, expected=mark.learners)
         if one.kept.learner in mark.learners
     ]
-    scored = score([*controls, *learners], workshop=workshop, pristine=read_pristine(workshop))
+    everybody = [*controls, *learners]
+    scored = score(
+        everybody,
+        workshop=workshop,
+        pristine=read_pristine(workshop),
+        challenged=range(len(controls), len(everybody)) if mark.are_all_challenged else (),
+    )
     judged, reference = _judge(workshop, scored[: len(controls)])
     results = Results(
         schema=SCHEMA_RESULTS,
@@ -274,6 +287,7 @@ def _write_run_record(
         "is_isolated": options.sandbox.is_isolated,
         "probes": [dataclasses.asdict(result) for result in options.probes],
         "limits": dataclasses.asdict(options.workshop.limits),
+        "challenge": options.challenge,
         "learners": learners,
         "seconds": class_run.seconds if class_run else {},
         "kept": class_run.reused if class_run else 0,

@@ -185,8 +185,13 @@ def provenance_of(found: list[str], challenge: Outcome | None, *, is_measured: b
     )
 
 
-def doubts_of(provenance: Provenance, challenge: Outcome | None) -> list[str]:
-    """What a person must look at, in sentences."""
+def doubts_of(provenance: Provenance, challenge: Outcome | None, *, is_asked: bool) -> list[str]:
+    """
+    What a person must look at, in sentences.
+
+    Args:
+        is_asked: Whether the notebook was to run with renamed classes, signs or none.
+    """
     because = "; ".join(provenance.signs)
     if challenge is not None and provenance.challenge == "failed":
         why = f" It was run again because {because}." if because else ""
@@ -204,6 +209,12 @@ def doubts_of(provenance: Provenance, challenge: Outcome | None) -> list[str]:
         return [
             f"it is not verified that the work was done in this run ({because}); "
             "`nbassay grade` runs such a notebook once more with renamed classes"
+        ]
+    if provenance.challenge == "not-run" and is_asked:
+        return [
+            "it is not verified that the work was done in this run: everybody was to run once more "
+            "with renamed classes, and this notebook did not, or met a limit that its first run "
+            "did not meet"
         ]
     return []
 

@@ -47,18 +47,24 @@ def draw_names(classes: int) -> list[int]:
     return names
 
 
+def why_not_renamable(pristine: Pristine) -> str | None:
+    """Why the classes of these data cannot be renamed; None when they can."""
+    others = [name for name, part in pristine.sets.items() if part.labels.dtype != np.uint8]
+    return f"labels of {', '.join(others)} are no bytes (uint8)" if others else None
+
+
 def lay_renamed_labels(workshop: Workshop, pristine: Pristine, folder: Path) -> Renaming:
     """
     Draw new names and write all label files with them into *folder*.
 
     Raises:
         DataError: A packed file is missing or not the pinned one.
-        ValueError: The workshop has fewer than two classes, or labels of more than a byte.
+        ValueError: The classes cannot be renamed (see `why_not_renamable`).
     """
+    why_not = why_not_renamable(pristine)
+    if why_not is not None:
+        raise ValueError(why_not)
     names = draw_names(pristine.classes)
-    others = [name for name, part in pristine.sets.items() if part.labels.dtype != np.uint8]
-    if others:
-        raise ValueError(f"labels of {', '.join(others)} are no bytes and cannot be renamed")
     table = np.arange(256, dtype=np.uint8)
     table[: len(names)] = names
     for name, part in workshop.manifest.data.sets.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from nbassay.calibration import other_versions, read_calibration
 from nbassay.challenge import Outcome, judge_challenges
@@ -29,10 +29,17 @@ UNEXPLAINED = "checks failed in a way that no known misconception explains"
 
 
 def score(
-    submissions: Sequence[Scorable], *, workshop: Workshop, pristine: Pristine
+    submissions: Sequence[Scorable],
+    *,
+    workshop: Workshop,
+    pristine: Pristine,
+    challenged: Collection[int] = (),
 ) -> list[SubmissionResult]:
     """
     Score a class in one pytest session; results are in the order given.
+
+    Args:
+        challenged: Positions of those who are to pass a run with renamed classes, signs or none.
 
     Raises:
         ManifestError: Checks, rubric or calibration cannot be used.
@@ -57,7 +64,14 @@ def score(
             best[owner] = (case, sheet)
     challenges = judge_challenges(submissions, best, workshop=workshop, pristine=pristine)
     return [
-        _graded(submission, *best[number], workshop, known, challenges.get(number))
+        _graded(
+            submission,
+            *best[number],
+            workshop,
+            known,
+            challenges.get(number),
+            is_challenged=number in challenged,
+        )
         if number in best
         else _not_graded(submission, workshop)
         for number, submission in enumerate(submissions)
@@ -136,6 +150,8 @@ def _graded(
     workshop: Workshop,
     known: Mapping[str, Misconception],
     challenge: Outcome | None,
+    *,
+    is_challenged: bool,
 ) -> SubmissionResult:
     observed, kept = case.observed, submission.kept
     measurement = case.measurement
@@ -146,7 +162,7 @@ def _graded(
     doubts = [
         *_doubts(case, sheet),
         *contradictions(observed, case.candidate),
-        *doubts_of(provenance, challenge),
+        *doubts_of(provenance, challenge, is_asked=is_challenged and bool(sheet.score)),
     ]
     if case.candidate is None or not case.candidate.fits:
         measurement = None  # of random weights there is nothing to say

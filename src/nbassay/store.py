@@ -134,6 +134,8 @@ class Mark:
     workshop: str
     """Its title."""
     learners: frozenset[str]
+    are_all_challenged: bool = False
+    """Whether everybody is to run once more with renamed classes, signs or none."""
 
 
 def read_mark(out: Path) -> Mark:
@@ -145,7 +147,11 @@ def read_mark(out: Path) -> Mark:
     """
     try:
         record = msgspec.json.decode((out / MARK).read_bytes())
-        return Mark(workshop=record["workshop"], learners=frozenset(record["learners"]))
+        return Mark(
+            workshop=record["workshop"],
+            learners=frozenset(record["learners"]),
+            are_all_challenged=record.get("challenge") == "all",
+        )
     except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
         raise OutputError(
             f"{out / MARK}: cannot be read ({error}); `nbassay grade PATH -o {out}` makes one"
