@@ -820,6 +820,103 @@ def test_user_ids_are_taken_once() -> None:
     assert len({first, second, int(third.stdout)}) == 3
 
 
+# ---------------------------------------------------------------- a host that is killed
+
+HOST = """
+import sys
+from pathlib import Path
+from nbassay.sandbox import Box, Limits
+from nbassay.sandbox.bubblewrap import Bubblewrap
+from nbassay.sandbox.unboxed import Unboxed
+program, code = sys.argv[1:]
+sandbox = Unboxed() if program == "none" else Bubblewrap(Path(program))
+box = Box(argv=[sys.executable, "-I", "-c", code], stdin=b"", mounts=[], env={}, limits=Limits(),
+          writable=["/box"], workdir="/box")
+sandbox.run(box, lambda kind, payload: print(payload.decode(), flush=True),
+            should_stop=lambda: False)
+"""
+WITH_A_DAEMON = """
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        send("up")
+signal.pause()
+"""
+
+
+def host(sandbox: Sandbox, code: str) -> subprocess.Popen[str]:
+    """A grader of its own, running *code* in a box."""
+    program = str(sandbox.program) if isinstance(sandbox, Bubblewrap) else sandbox.name
+    return subprocess.Popen(
+        [sys.executable, "-c", HOST, program, PRELUDE + code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def killed_host(sandbox: Sandbox) -> list[psutil.Process]:
+    """Processes of a box, a daemon among them, whose host was killed when all were up."""
+    mark = uuid.uuid4().hex
+    with host(sandbox, f"MARK = {mark!r}\n{WITH_A_DAEMON}") as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == '"up"\n'
+        box = [psutil.Process(pid) for pid in marked(mark) if pid != running.pid]
+        running.kill()
+    assert len(box) >= 3
+    return box
+
+
+def test_a_box_dies_with_its_host(sandbox: Sandbox) -> None:
+    """
+    When the grader is killed, nothing of its boxes lives on.
+    """
+    assert psutil.wait_procs(killed_host(sandbox), timeout=60)[1] == []
+
+
+def test_without_a_box_the_next_run_ends_what_lives_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Without a sandbox, processes and folders of a killed run are gone after the next has begun.
+    """
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    processes = killed_host(Unboxed())
+    left = [*tmp_path.iterdir()]
+
+    with host(Unboxed(), "send('next')") as following:
+        assert following.communicate()[0] == '"next"\n'
+
+    assert [path.name.startswith("nbassay-tmp-box-") for path in left] == [True]
+    assert psutil.wait_procs(processes, timeout=60)[1] == []
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_without_a_box_another_run_that_lives_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Without a sandbox, a run that begins ends nothing of one that goes on.
+    """
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with host(Unboxed(), "send('up'); signal.pause()") as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == '"up"\n'
+        before = [psutil.Process(first.pid), *psutil.Process(first.pid).children(recursive=True)]
+        with host(Unboxed(), "send('next')") as second:
+            second.communicate()
+        after = [process for process in before if process.is_running()]
+        folders = [*tmp_path.iterdir()]
+        first.kill()
+    with host(Unboxed(), "pass") as third:  # ends what the first left
+        third.communicate()
+
+    assert after == before
+    assert len(before) == 2
+    assert len(folders) == 1
+
+
 # ---------------------------------------------------------------- as somebody else, and for real
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import platform
-import tempfile
 import threading
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +22,7 @@ from nbassay.parallel import side_by_side
 from nbassay.pristine import read_pristine, unpack_data
 from nbassay.running import run_notebook
 from nbassay.sandbox import Sandbox
+from nbassay.scratch import scratch
 from nbassay.workshop import Workshop
 
 MADE_BY = "nbassay calibrate: the reference in the sandbox, one seed a run"
@@ -62,16 +62,16 @@ def calibrate(
     pristine = read_pristine(workshop)
     stop = threading.Event()
     progress.start(len(seeds))
-    with tempfile.TemporaryDirectory(prefix="nbassay-data-") as data:
-        Path(data).chmod(0o755)
-        unpack_data(workshop, Path(data))
+    with scratch("data") as data:
+        data.chmod(0o755)
+        unpack_data(workshop, data)
 
         def one(seed: int) -> CalibrationRun:
             run = run_notebook(
                 notebook,
                 workshop=workshop,
                 pristine=pristine,
-                data_folder=Path(data),
+                data_folder=data,
                 sandbox=sandbox,
                 seed=seed,
                 should_stop=stop.is_set,

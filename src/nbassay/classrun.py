@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import logging
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from nbassay.pristine import Pristine, read_pristine, unpack_data
 from nbassay.renaming import Renaming, lay_renamed_labels
 from nbassay.running import evidence_key, run_notebook
 from nbassay.sandbox import Sandbox
+from nbassay.scratch import scratch
 from nbassay.store import (
     CHALLENGE,
     EXECUTED_FILE,
@@ -147,14 +147,14 @@ def run_tasks(
     class_run = class_run or ClassRun()
     stop = threading.Event()
     progress.start(len(tasks))
-    with tempfile.TemporaryDirectory(prefix="nbassay-data-") as data:
-        Path(data).chmod(0o755)  # a box that runs as another user reads them
-        unpack_data(workshop, Path(data))
+    with scratch("data") as data:
+        data.chmod(0o755)  # a box that runs as another user reads them
+        unpack_data(workshop, data)
         runner = _Runner(
             workshop=workshop,
             pristine=pristine,
             sandbox=sandbox,
-            data_folder=Path(data),
+            data_folder=data,
             is_fresh=is_fresh,
             is_fast=is_fast,
             should_stop=stop.is_set,
@@ -258,9 +258,9 @@ class _Runner:
         if not task.is_challenge:
             yield None
             return
-        with tempfile.TemporaryDirectory(prefix="nbassay-labels-") as folder:
-            Path(folder).chmod(0o755)
-            yield lay_renamed_labels(self.workshop, self.pristine, Path(folder))
+        with scratch("labels") as folder:
+            folder.chmod(0o755)
+            yield lay_renamed_labels(self.workshop, self.pristine, folder)
 
     def _keep(self, task: Task, digest: str, notes: list[str], unreadable: str | None) -> None:
         item = task.item

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from nbassay.errors import EvidenceError, OutputError
+from nbassay.files import UNFINISHED
 from nbassay.graph import plan_of, weights_of
 from nbassay.inside.channel import BLOB, BLOB_HEAD, CELL, FACT, TOLD
 from nbassay.inside.watching import SAMPLE_ROWS
@@ -230,7 +231,7 @@ def write_evidence(folder: Path, evidence: Evidence, blobs: Blobs) -> None:
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".evidence-"))
+        beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=UNFINISHED))
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written: {error.strerror}") from error
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from nbassay.errors import OutputError
 
 MARK = "run.json"
 """A folder that holds it, or nothing at all, is ours to write into."""
+UNFINISHED = ".nbassay-unfinished-"
+"""What is being written beside its place begins with it; a killed run leaves it behind."""
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -34,11 +37,13 @@ def write_whole(path: Path, content: str | bytes) -> None:
             path.write_bytes(data)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=UNFINISHED, dir=path.parent)
         beside = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
+                file.flush()
+                os.fsync(file.fileno())  # or a power cut after the renaming leaves an empty file
             beside.chmod(0o644)
             beside.replace(path)
         except BaseException:
@@ -60,7 +65,7 @@ def is_graded_class(folder: Path) -> bool:
 @contextlib.contextmanager
 def owned(out: Path, *, must_be_graded: bool = False) -> Iterator[None]:
     """
-    Own an output folder while the block runs.
+    Own an output folder while the block runs; what a killed run left unfinished is removed.
 
     Args:
         must_be_graded: Refuse a folder that nothing was graded into, and leave it as it is.
@@ -91,6 +96,18 @@ def owned(out: Path, *, must_be_graded: bool = False) -> Iterator[None]:
             raise OutputError(
                 f"{out}: another run writes into this folder; wait for it or give another with -o"
             ) from None
+        _remove_unfinished(out)
         yield
     finally:
         os.close(lock)
+
+
+def _remove_unfinished(out: Path) -> None:
+    """Remove what killed runs left; with the folder owned, nobody else is writing there."""
+    for place, folders, names in os.walk(out):  # does not follow links
+        for name in names:
+            if name.startswith(UNFINISHED):
+                (Path(place) / name).unlink(missing_ok=True)
+        for name in [name for name in folders if name.startswith(UNFINISHED)]:
+            folders.remove(name)
+            shutil.rmtree(Path(place) / name, ignore_errors=True)

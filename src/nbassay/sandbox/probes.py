@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from nbassay.records import Ending
 from nbassay.sandbox import Box, Limits, Mount, ProbeResult, Sandbox
 from nbassay.sandbox.attempts import ATTEMPTS
+from nbassay.scratch import scratch
 
 _LIMITS = Limits(notebook_s=30.0, processes=32, file_mb=1, disk_mb=4, evidence_mb=1)
 _DATA = "/data/probe.bin"
@@ -86,7 +86,7 @@ def _bait() -> Iterator[tuple[dict[str, Any], Path]]:
     """Things of the host that are there to be reached: files, a secret, sockets, a process."""
     token, victim, abstract = (secrets.token_hex(16) for _ in range(3))
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nbassay-probe-")))
+        folder = stack.enter_context(scratch("probe"))
         secret = folder / "secret.txt"
         secret.write_text(token)
         data = folder / "probe.bin"

@@ -8,13 +8,12 @@ behind. It does not keep strangers' code from anything that its user may do: for
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -26,8 +25,9 @@ from nbassay.sandbox import Box, Mount, OnFrame
 from nbassay.sandbox.python_paths import python_paths
 from nbassay.sandbox.supervise import could_not_start, supervise
 from nbassay.sandbox.usage import tree_of
+from nbassay.scratch import is_in_use, scratch
 
-_TOKEN = "NBASSAY_BOX"  # noqa: S105  # an environment variable that marks our processes
+_TOKEN = "NBASSAY_BOX"  # noqa: S105  # an environment variable that marks our processes with their folder
 _END_S = 60.0  # for killed processes to be gone
 
 
@@ -56,11 +56,10 @@ class Unboxed:
         notebook's slip cannot change the lab's data; others stay where they are on the host. In
         *argv* and *env*, paths of the inside become the host's; in code they do not.
         """
-        with tempfile.TemporaryDirectory(
-            prefix="nbassay-", ignore_cleanup_errors=True
-        ) as temporary:
+        _end_left_behind()
+        with scratch("box") as folder:
             try:
-                running = _start(box, Path(temporary).resolve())
+                running = _start(box, folder.resolve())
             except (OSError, subprocess.SubprocessError, SandboxError) as error:
                 return could_not_start(str(error))
             return supervise(
@@ -78,7 +77,6 @@ def _start(box: Box, root: Path) -> _PlainRunning:
     if not workdir.is_relative_to(root):
         raise SandboxError(f"the working folder {box.workdir} lies in no writable folder")
     workdir.mkdir(parents=True, exist_ok=True)
-    token = uuid.uuid4().hex
     out, into = os.pipe()
     try:
         env = {name: _translate_list(value, places) for name, value in box.env.items()}
@@ -88,7 +86,7 @@ def _start(box: Box, root: Path) -> _PlainRunning:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd=workdir,
-            env={**env, "NBASSAY_FD": str(into), _TOKEN: token},
+            env={**env, "NBASSAY_FD": str(into), _TOKEN: str(root)},
             pass_fds=[into],
             start_new_session=True,
         )
@@ -97,7 +95,7 @@ def _start(box: Box, root: Path) -> _PlainRunning:
         raise
     finally:
         os.close(into)
-    return _PlainRunning(process, out, token)
+    return _PlainRunning(process, out, str(root))
 
 
 def _lay_out(mounts: Sequence[Mount], writable: Sequence[str], root: Path) -> dict[str, Path]:
@@ -186,6 +184,23 @@ class _PlainRunning:
                 if process.environ().get(_TOKEN) == self._token and _is_alive(process):
                     found.append(process)
         return found
+
+
+@functools.cache
+def _end_left_behind() -> None:
+    """End processes of runs that were killed, once: without a box they live on."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            folder = process.environ().get(_TOKEN)
+            # In a container the folder may be another one of that name.
+            namespace = Path(f"/proc/{process.pid}/ns/mnt")
+            if (
+                folder is not None
+                and process.uids().real == os.getuid()
+                and namespace.samefile("/proc/self/ns/mnt")
+                and not is_in_use(Path(folder))
+            ):
+                process.kill()
 
 
 def _is_alive(process: psutil.Process) -> bool:

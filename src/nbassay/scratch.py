@@ -1,0 +1,113 @@
+"""
+Temporary folders of a run; what a killed run leaves of them, the next one removes.
+
+Each is locked as long as its run lives, and the system gives a lock back whatever ends a process.
+So a folder without its lock is nobody's, and one of another run that lives is never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from nbassay.errors import OutputError
+
+PREFIX = "nbassay-tmp-"
+"""All our temporary folders begin with it, and no other file of ours does."""
+
+_TRIES = 5
+
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def scratch(what: str) -> Iterator[Path]:
+    """
+    A temporary folder for as long as the block runs; only this user can open it.
+
+    The first of a process removes those of killed runs.
+
+    Args:
+        what: A word for its name, that tells a person what it is.
+
+    Raises:
+        OutputError: It cannot be made.
+    """
+    _remove_left_behind_once()
+    folder, lock = _made(what)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)  # last: until here, nobody else removes it
+
+
+def remove_left_behind() -> list[Path]:
+    """Remove this user's temporary folders whose run is dead, and name them."""
+    removed = []
+    for folder in sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*")):
+        lock = _locked(folder)
+        if lock is None:
+            continue
+        try:
+            shutil.rmtree(folder)
+            removed.append(folder)
+        except OSError as error:
+            _log.debug("%s: left behind, and not removed: %s", folder, error)
+        finally:
+            os.close(lock)
+    return removed
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether the run that made this temporary folder lives."""
+    lock = _locked(folder)
+    if lock is not None:
+        os.close(lock)
+    return lock is None and folder.exists()
+
+
+_remove_left_behind_once = functools.cache(remove_left_behind)
+
+
+def _made(what: str) -> tuple[Path, int]:
+    """A new folder and its lock."""
+    for _ in range(_TRIES):
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{what}-"))
+        except OSError as error:
+            raise OutputError(
+                f"{tempfile.gettempdir()}: no temporary folder can be made there: "
+                f"{error.strerror}; make room, or name another place with TMPDIR"
+            ) from error
+        lock = _locked(folder)
+        if lock is not None and folder.exists():
+            return folder, lock
+        if lock is not None:
+            os.close(lock)  # another run found it before it was locked, and removed it
+    raise OutputError(
+        f"{tempfile.gettempdir()}: its folders cannot be locked; name another place with TMPDIR"
+    )
+
+
+def _locked(folder: Path) -> int | None:
+    """A lock on a folder of this user's; None when there is none to be had."""
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        if os.fstat(lock).st_uid == os.geteuid():
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+    except OSError:
+        pass
+    os.close(lock)
+    return None
