@@ -281,8 +281,6 @@ def details(
             "Training": "many batches a call, bit-identical",
             "Sandbox": "bubblewrap (user)",
             "Attempt": "1",
-            "Seconds": "21.4",
-            "Peak memory": "801 MB",
         },
         limits={
             "cell_s": 300.0,

@@ -189,6 +189,24 @@ def test_scoring_twice_gives_the_same_bytes(copied: Path, nbassay: Nbassay) -> N
     assert before == (copied / "results.json").read_bytes()
 
 
+def test_running_twice_gives_the_same_bytes(graded: Path, tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    Two runs of the same notebooks leave the same results and pages; what differs is in run.json.
+    """
+    again = tmp_path / "again"
+
+    assert nbassay("grade", "submissions", "-o", again, "-j", 1).returncode == 0
+    pages = ("results.json", "index.html", "gradebook.csv", "junit.xml", "learners/*/report.html")
+    names = [path.relative_to(graded) for page in pages for path in sorted(graded.glob(page))]
+    same = {name: (graded / name).read_bytes() == (again / name).read_bytes() for name in names}
+    used = json.loads((again / "run.json").read_text())["used"]
+
+    assert len(names) == 8
+    assert [name for name in names if not same[name]] == []
+    assert {*used} == {"empty", "right", "stopped", "unscaled"}
+    assert all(one["seconds"] > 0 and one["peak_memory_mb"] > 0 for one in used.values())
+
+
 def test_own_settings_of_pytest_change_no_mark(copied: Path, nbassay: Nbassay) -> None:
     """
     What a person set for pytest on their machine does not reach the checks.

@@ -7,7 +7,6 @@ import dataclasses
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -84,8 +83,6 @@ class ClassRun:
     reused: int = 0
     not_run: int = 0
     """Boxes that could not start: our failure, tried again next time."""
-    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Learner → wall seconds of its boxes, measured outside."""
 
 
 def default_jobs() -> int:
@@ -159,14 +156,12 @@ def run_tasks(
             is_fast=is_fast,
             should_stop=stop.is_set,
         )
-        ended = side_by_side(tasks, runner.timed, jobs=jobs, stop=stop)
+        ended = side_by_side(tasks, runner.run, jobs=jobs, stop=stop)
         with contextlib.closing(ended), contextlib.closing(progress):
-            for task, (how, seconds) in ended:
-                name = task.item.learner
+            for task, how in ended:
                 class_run.reused += how == "already run"
                 class_run.not_run += how in ("could-not-start", FAILED)
-                class_run.seconds[name] = round(class_run.seconds.get(name, 0.0) + seconds, 3)
-                progress.done(name, how + _again(task))
+                progress.done(task.item.learner, how + _again(task))
     return class_run
 
 
@@ -188,14 +183,14 @@ class _Runner:
     is_fast: bool
     should_stop: Callable[[], bool]
 
-    def timed(self, task: Task) -> tuple[str, float]:
-        """How it went in a word or two, and its wall seconds."""
-        started = time.monotonic()
-        how = "interrupted" if self.should_stop() else self._guarded(task)
-        return how, time.monotonic() - started
+    def run(self, task: Task) -> str:
+        """
+        How it went, in a word or two.
 
-    def _guarded(self, task: Task) -> str:
-        """A mistake of ours with one notebook costs nobody else of the class the mark."""
+        A mistake of ours with one notebook costs nobody else of the class the mark.
+        """
+        if self.should_stop():
+            return "interrupted"
         try:
             return self._run(task)
         except AssayError:

@@ -6,10 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from nbassay.records import Record, Results, SubmissionResult
 
-RUN_DEPENDENT = {"Seconds", "Peak memory"}
-"""Of the environment a sheet tells: what may differ between equal runs."""
 HOW_IT_RAN = ("Attempt", "Seed", "Threads", "Training", "Sandbox")
-"""Of the same: how the run was made. All else are versions."""
+"""Of the environment a sheet tells: how the run was made. All else are versions."""
 
 
 class OutcomeChange(Record, frozen=True, kw_only=True):
@@ -45,7 +43,7 @@ def compare(before: Results, after: Results) -> Comparison:
     """
     Compare two graded classes, learner by learner.
 
-    Marks, statuses and outcomes count as changes; wording, seconds and memory do not.
+    Marks, statuses and outcomes count as changes; wording does not.
     """
     old = {one.learner: one for one in before.submissions}
     new = {one.learner: one for one in after.submissions}
@@ -124,7 +122,7 @@ def _differences(
             if old.get(name) != new.get(name):
                 yield f"evidence changed: {_pair(name, old, new)}"
         yield from _other_limits(before, after)
-    for name in sorted({*old, *new} - RUN_DEPENDENT - set(HOW_IT_RAN)):
+    for name in sorted({*old, *new} - set(HOW_IT_RAN)):
         if old and new and old.get(name) != new.get(name):
             yield f"library changed: {_pair(name, old, new)}"
 

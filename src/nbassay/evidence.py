@@ -181,7 +181,7 @@ class Collector:
     def _needed(self, need: _Need) -> np.ndarray:
         array = self._blobs.get(need.ref)
         if array is None:
-            raise EvidenceError(f"a fact names numbers that were not sent ({need.ref[:12]}…)")
+            raise EvidenceError("a fact names numbers that were not sent")
         need.check(array, need.dtype)
         if need.dtype in ("int64", "uint64"):  # the long lists that checks go through
             self._mentioned += array.size

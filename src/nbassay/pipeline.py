@@ -34,6 +34,7 @@ from nbassay.store import (
     read_mark,
     read_results,
     read_submissions,
+    read_used,
     write_results,
 )
 from nbassay.submissions import Submission, slug_of
@@ -289,7 +290,11 @@ def _write_run_record(
         "limits": dataclasses.asdict(options.workshop.limits),
         "challenge": options.challenge,
         "learners": learners,
-        "seconds": class_run.seconds if class_run else {},
+        "used": {
+            learner: used
+            for learner in learners
+            if (used := read_used(options.out / "learners" / learner)) is not None
+        },
         "kept": class_run.reused if class_run else 0,
     }
     text = msgspec.json.format(msgspec.json.encode(record))

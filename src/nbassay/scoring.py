@@ -307,6 +307,4 @@ def _environment(evidence: Evidence, observed: Observed) -> dict[str, str]:
         )
     told["Sandbox"] = evidence.sandbox
     told["Attempt"] = str(evidence.attempt + 1)
-    told["Seconds"] = f"{evidence.ending.seconds:.1f}"
-    told["Peak memory"] = f"{evidence.ending.peak_memory_bytes / 1e6:.0f} MB"
     return told

@@ -26,9 +26,9 @@ import msgspec
 import numpy as np
 
 from nbassay.errors import EvidenceError, OutputError
-from nbassay.evidence import read_evidence
+from nbassay.evidence import EVIDENCE_FILE, read_evidence
 from nbassay.files import MARK, write_whole
-from nbassay.records import Evidence, Record, Results
+from nbassay.records import Ending, Evidence, Record, Results, SecondBox
 
 SUBMISSION_FILE = "submission.json"
 RESULTS_FILE = "results.json"
@@ -127,6 +127,21 @@ def failed_on_our_side(evidence: Evidence) -> bool:
     return any(ending is not None and ending.reason in OUR_FAILURES for ending in endings)
 
 
+class Used(Record, frozen=True, kw_only=True):
+    """What a learner's boxes took, all runs of the notebook together; for ``run.json``."""
+
+    seconds: float
+    """Wall time."""
+    peak_memory_mb: float
+
+
+class _Endings(msgspec.Struct, frozen=True, kw_only=True):
+    """Of ``evidence.json``, how its boxes ended."""
+
+    ending: Ending
+    second: SecondBox | None = None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mark:
     """What ``run.json`` says of the class."""
@@ -156,6 +171,23 @@ def read_mark(out: Path) -> Mark:
         raise OutputError(
             f"{out / MARK}: cannot be read ({error}); `nbassay grade PATH -o {out}` makes one"
         ) from error
+
+
+def read_used(folder: Path) -> Used | None:
+    """What the boxes took whose evidence lies in a learner's *folder*; None without any."""
+    endings: list[Ending] = []
+    for attempt in (*range(MOST_ATTEMPTS), CHALLENGE):
+        path = evidence_folder(folder, attempt) / EVIDENCE_FILE
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            found = msgspec.json.decode(path.read_bytes(), type=_Endings)
+            second = found.second.ending if found.second is not None else None
+            endings += [ending for ending in (found.ending, second) if ending is not None]
+    if not endings:
+        return None
+    return Used(
+        seconds=round(sum(ending.seconds for ending in endings), 3),
+        peak_memory_mb=round(max(ending.peak_memory_bytes for ending in endings) / 1e6, 1),
+    )
 
 
 def read_submissions(

@@ -33,7 +33,7 @@ from nbassay.reporting.wording import (
     step_name,
 )
 
-_OF_ONE_RUN = {"seed", "threads", "training", "attempt", "seconds", "peak memory"}
+_OF_ONE_RUN = {"seed", "threads", "training", "attempt"}
 """What an environment tells of one run only, and not of the class."""
 
 
