@@ -23,6 +23,7 @@ from markdown_it.token import Token
 import nbassay
 from nbassay import records
 from nbassay.cli import cli
+from nbassay.cli_lab import lab
 from nbassay.errors import AssayError
 from nbassay.workshop import read_workshop
 
@@ -235,7 +236,7 @@ def test_commands_to_come_are_called_planned(page: Path) -> None:
     """
     options = {
         option
-        for command in [cli, *cli.commands.values()]
+        for command in [cli, *cli.commands.values(), *lab.commands.values()]
         for one in command.params
         for option in [*one.opts, *one.secondary_opts]
     } | {"--help"}

@@ -17,14 +17,14 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
-import nbformat
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
 from nbassay.classrun import Progress, control_submissions, default_jobs
+from nbassay.cli_lab import lab
 from nbassay.errors import AssayError, SandboxError, UsageError
-from nbassay.files import owned, write_whole
+from nbassay.files import owned
 from nbassay.pipeline import (
     Challenge,
     RunOptions,
@@ -479,38 +479,7 @@ def diff(before: Path, after: Path, as_json: bool) -> int:
     return DONE
 
 
-@cli.group()
-def lab() -> None:
-    """Work with the lab's page."""
-
-
-@lab.command("to-notebook")
-@click.argument("page", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option(
-    "-o",
-    "--output",
-    "target",
-    metavar="NOTEBOOK",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Notebook to write.",
-)
-def to_notebook(page: Path, target: Path) -> int:
-    """Write the cells that a learner would paste from PAGE as a notebook."""
-    from nbassay import labpage
-
-    try:
-        text = page.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{page}: expected UTF-8 text, found byte 0x{error.object[error.start]:02x} "
-            f"at {error.start}"
-        ) from None
-    notebook = labpage.to_notebook(labpage.read_page(text))
-    text = nbformat.writes(notebook)
-    write_whole(target, text + "\n")
-    click.echo(target)
-    return DONE
+cli.add_command(lab)
 
 
 def main() -> None:
