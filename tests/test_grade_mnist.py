@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from browsing import browser, grave_findings, open_page
-from conftest import ROOT
+from conftest import ROOT, Nbassay
 
 from nbassay.records import Results, SubmissionResult
 
@@ -93,6 +94,24 @@ def test_every_check_is_seen_both_ways(sheets: dict[str, SubmissionResult]) -> N
 
     assert len(passed) == 17
     assert passed == lost
+
+
+def test_what_is_kept_changes_no_byte(graded: Path, tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    results.json is the same whether networks are measured again or were measured before.
+    """
+    copied = Path(shutil.copytree(graded, tmp_path / "graded"))
+    before = (copied / "results.json").read_bytes()
+    kept = {path.name: path.read_bytes() for path in (copied / "measured").iterdir()}
+
+    nbassay("score", copied, cwd=ROOT)
+    from_kept = (copied / "results.json").read_bytes()
+    shutil.rmtree(copied / "measured")
+    nbassay("score", copied, cwd=ROOT)
+
+    assert before == from_kept == (copied / "results.json").read_bytes()
+    assert kept == {path.name: path.read_bytes() for path in (copied / "measured").iterdir()}
+    assert kept
 
 
 def test_accuracy_is_measured_not_copied(sheets: dict[str, SubmissionResult]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
+from nbassay.answers import Answers
 from nbassay.calibration import CalibratedBound
 from nbassay.checking.case import Case, cases_of, read_bounds
 from nbassay.checking.session import Sheet, score_cases
@@ -47,6 +48,7 @@ def judge_challenges(
     *,
     workshop: Workshop,
     pristine: Pristine,
+    answers: Answers | None = None,
 ) -> dict[int, Outcome]:
     """
     Hold the runs with renamed classes beside the first ones.
@@ -54,6 +56,7 @@ def judge_challenges(
     Args:
         submissions: A class.
         sheets: Position in it → the case and the sheet that count.
+        answers: What was measured before.
 
     Returns:
         Position → outcome, of those that ran again and came to an end of their own.
@@ -64,7 +67,7 @@ def judge_challenges(
     cases: list[Case] = []
     owners: list[int] = []
     for number in sheets:
-        observed = _observed(submissions[number], pristine)
+        observed = _observed(submissions[number], pristine, answers)
         if observed is not None:
             own = cases_of(f"{number}-challenge", observed, workshop)
             cases += own
@@ -113,7 +116,7 @@ def _hidden(case: Case) -> np.ndarray | None:
     return answers if np.isfinite(answers).all() else None
 
 
-def _observed(submission: Scorable, pristine: Pristine) -> Observed | None:
+def _observed(submission: Scorable, pristine: Pristine, answers: Answers | None) -> Observed | None:
     challenge = submission.challenge
     if challenge is None or failed_on_our_side(challenge.evidence):
         return None
@@ -124,7 +127,7 @@ def _observed(submission: Scorable, pristine: Pristine) -> Observed | None:
         renamed = pristine.renamed(challenge.evidence.renaming or [])
     except ValueError:  # of a workshop that had other classes
         return None
-    return Observed(challenge.evidence, challenge.blobs, renamed)
+    return Observed(challenge.evidence, challenge.blobs, renamed, answers)
 
 
 def _passed(sheet: Sheet) -> set[str]:

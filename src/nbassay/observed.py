@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from nbassay.answers import Answers
 from nbassay.evidence import Blobs
 from nbassay.inside.arrays import row_profiles
 from nbassay.pristine import UNKNOWN, Pristine, PristineSet
@@ -70,12 +71,20 @@ class Candidate:
 class Observed:
     """One run's evidence beside the pristine data."""
 
-    def __init__(self, evidence: Evidence, blobs: Blobs, pristine: Pristine) -> None:
+    def __init__(
+        self,
+        evidence: Evidence,
+        blobs: Blobs,
+        pristine: Pristine,
+        answers: Answers | None = None,
+    ) -> None:
+        self.answers = answers or Answers()
         self.evidence = evidence
         self.blobs = blobs
         self.pristine = pristine
         self._facts: Sequence[Fact] = evidence.facts
         self._operations_left = MOST_OPERATIONS
+        self._covered: dict[tuple[str, str], bool] = {}
         self.states = {fact.state: fact for fact in self._facts if isinstance(fact, ModelFact)}
         second = evidence.second
         self.rebuilt: dict[int, Rebuilt] = (
@@ -199,13 +208,21 @@ class Observed:
 
     def covers(self, array: Array | None, part: PristineSet) -> bool:
         """Whether the array's rows are all rows of *part*, in any order, and no unknown row."""
-        positions = self.positions(array)
+        if array is None or array.rows is None:
+            return False
+        asked = (array.rows.digests, part.name)
+        if asked not in self._covered:
+            self._covered[asked] = self._covers(self.positions(array), part)
+        return self._covered[asked]
+
+    @staticmethod
+    def _covers(positions: np.ndarray | None, part: PristineSet) -> bool:
         if positions is None or (positions == UNKNOWN).any():
             return False
-        return (
-            int(np.isin(np.arange(part.first, part.first + part.count), positions).sum())
-            == part.count
-        )
+        found = positions[(positions >= part.first) & (positions < part.first + part.count)]
+        is_there = np.zeros(part.count, bool)
+        is_there[found - part.first] = True
+        return bool(is_there.all())
 
     def is_part_of(self, array: Array | None, part: PristineSet) -> bool:
         """Whether every row of the array is a row of *part*."""

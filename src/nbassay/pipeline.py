@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from nbassay.answers import Answers
 from nbassay.checking.case import read_bounds
 from nbassay.classrun import ClassRun, Progress, Task, run_tasks, tasks_of
 from nbassay.errors import ManifestError, OutputError
@@ -27,6 +28,7 @@ from nbassay.sandbox import ProbeResult, Sandbox
 from nbassay.scoring import class_notes, judge_control, score
 from nbassay.store import (
     CHALLENGE,
+    MEASURED,
     MOST_ATTEMPTS,
     SUBMISSION_FILE,
     Intern,
@@ -215,12 +217,15 @@ def score_class(out: Path, *, workshop: Workshop) -> Results:
         if one.kept.learner in mark.learners
     ]
     everybody = [*controls, *learners]
+    answers = Answers(out / MEASURED)
     scored = score(
         everybody,
         workshop=workshop,
         pristine=read_pristine(workshop),
         challenged=range(len(controls), len(everybody)) if mark.are_all_challenged else (),
+        answers=answers,
     )
+    answers.forget_unused()
     judged, reference = _judge(workshop, scored[: len(controls)])
     results = Results(
         schema=SCHEMA_RESULTS,

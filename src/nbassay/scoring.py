@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from nbassay.answers import Answers
 from nbassay.calibration import other_versions, read_calibration
 from nbassay.challenge import Outcome, judge_challenges
 from nbassay.checking.case import Case, cases_of, read_bounds
@@ -34,12 +35,14 @@ def score(
     workshop: Workshop,
     pristine: Pristine,
     challenged: Collection[int] = (),
+    answers: Answers | None = None,
 ) -> list[SubmissionResult]:
     """
     Score a class in one pytest session; results are in the order given.
 
     Args:
         challenged: Positions of those who are to pass a run with renamed classes, signs or none.
+        answers: What was measured before; what is new is put there, too.
 
     Raises:
         ManifestError: Checks, rubric or calibration cannot be used.
@@ -50,7 +53,7 @@ def score(
         for attempt in submission.attempts:
             if attempt.evidence.ending.reason in OUR_FAILURES:
                 continue
-            observed = Observed(attempt.evidence, attempt.blobs, pristine)
+            observed = Observed(attempt.evidence, attempt.blobs, pristine, answers)
             name = f"{number}-{submission.kept.learner}-{attempt.evidence.attempt}"
             own = cases_of(name, observed, workshop)
             cases += own
@@ -62,7 +65,9 @@ def score(
     for owner, case, sheet in zip(owners, cases, sheets, strict=True):
         if owner not in best or sheet.score >= best[owner][1].score:
             best[owner] = (case, sheet)
-    challenges = judge_challenges(submissions, best, workshop=workshop, pristine=pristine)
+    challenges = judge_challenges(
+        submissions, best, workshop=workshop, pristine=pristine, answers=answers
+    )
     return [
         _graded(
             submission,

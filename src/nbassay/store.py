@@ -10,6 +10,7 @@ What lies in the output folder of a class, and how it is read again.
                     challenge/             of a run with renamed classes
                     executed.ipynb, report.html
     OUT/controls/ID/…                      the same of the control samples
+    OUT/measured/DIGEST                    what one network answered to the rows of one set
     OUT/results.json
 """
 
@@ -33,6 +34,7 @@ from nbassay.records import Ending, Evidence, Record, Results, SecondBox
 SUBMISSION_FILE = "submission.json"
 RESULTS_FILE = "results.json"
 EXECUTED_FILE = "executed.ipynb"
+MEASURED = "measured"
 OUR_FAILURES = ("could-not-start", "interrupted")
 """Endings of a box that say nothing of the notebook."""
 MOST_ATTEMPTS = 3
