@@ -59,12 +59,32 @@ CASES = {
     "convolution and batch normalisation": (convolution, "sgd", {"batch_size": 100}),
     "class weights": (plain, "rmsprop", {"class_weight": {0: 1.0, 1: 3.0}}),
     "not shuffled": (plain, "adam", {"shuffle": False}),
+    "whole batches": (plain, "adam", {"rows": 960}),
+    "whole calls": (plain, "adam", {"rows": 400, "batch_size": 4}),
+    "a row more than whole calls": (plain, "adam", {"rows": 401, "batch_size": 4}),
+    "batches of three": (plain, "adam", {"rows": 900, "batch_size": 3}),
+    "sample weights": (plain, "adam", {"sample_weight": True}),
+    "double precision": (plain, "adam", {"kind": "float64"}),
+    "half precision": (plain, "adam", {"kind": "float16"}),
+    "tensors": (plain, "adam", {"kind": "tensors"}),
+    "data frames": (plain, "adam", {"kind": "data frames"}),
     "few rows": (plain, "adam", {"rows": 20}),
     "batches of one": (plain, "adam", {"rows": 60, "batch_size": 1}),
     "early stopping": (plain, "adam", {"validation_split": 0.2, "callbacks": "EarlyStopping"}),
     "learning rate": (plain, "sgd", {"validation_split": 0.2, "callbacks": "ReduceLROnPlateau"}),
     "twice": (plain, "adam", {"again": True}),
 }
+
+
+def made(kind, x, y):
+    """The data as *kind*."""
+    if kind == "tensors":
+        tensorflow = pytest.importorskip("tensorflow")
+        return tensorflow.constant(x), tensorflow.constant(y)
+    if kind == "data frames":
+        pandas = pytest.importorskip("pandas")
+        return pandas.DataFrame(x), pandas.Series(y)
+    return x.astype(kind), y
 
 
 def train(keras, case, *, is_fast: bool):
@@ -74,6 +94,9 @@ def train(keras, case, *, is_fast: bool):
     rows, again = given.pop("rows", ROWS), given.pop("again", False)
     x, y = data()
     x, y = x[:rows], y[:rows]
+    x, y = made(given.pop("kind", "float32"), x, y)
+    if given.get("sample_weight"):
+        given["sample_weight"] = np.linspace(0, 2, rows)
     if given.get("validation_data"):
         given["validation_data"] = (x[:100], y[:100])
     if isinstance(given.get("callbacks"), str):
@@ -122,6 +145,28 @@ def test_bit_identical(keras, case: str) -> None:
     assert all(np.array_equal(left, right) for left, right in pairs)
 
 
+@pytest.mark.parametrize("rows", [20, 96, ROWS])
+@pytest.mark.parametrize("options", [{}, {"batch_size": 7}, {"sample_weight": True}])
+def test_evaluate_is_the_same(keras, rows: int, options) -> None:
+    """
+    What ``evaluate`` returns and leaves in the metrics is the same bits, before and after a fit.
+    """
+    x, y = data()
+    model = keras.Sequential([keras.Input((12,)), *convolution(keras)])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    given = {"x": x[:rows], "y": y[:rows], "verbose": 0, **options}
+    if options.get("sample_weight"):
+        given["sample_weight"] = np.linspace(0, 2, rows)
+    fast = FastFit()
+    for _turn in range(2):
+        slow = model.evaluate(**given)
+        with fast.many_steps(model, given) as used:
+            assert used
+            quick = model.evaluate(**given)
+        assert slow == quick == model.evaluate(**given)
+        model.fit(x, y, verbose=0)
+
+
 def test_networks_are_let_go(keras) -> None:
     """
     A network that the notebook drops is freed, as it would be without us.
@@ -141,6 +186,14 @@ def test_networks_are_let_go(keras) -> None:
     assert [reference() for reference in alive] == [None] * 3
 
 
+def own_metrics(keras):
+    class Own(keras.Sequential):
+        def compute_metrics(self, *given, **named):
+            return super().compute_metrics(*given, **named)
+
+    return Own([keras.Input((12,)), *plain(keras)])
+
+
 def own_step(keras):
     class Own(keras.Sequential):
         def train_step(self, batch):
@@ -156,6 +209,9 @@ def own_step(keras):
         (None, {"run_eagerly": True}, {}),
         (None, {"jit_compile": True}, {}),
         (None, {}, {"steps_per_epoch": 5}),
+        (None, {}, {"steps": 5}),
+        (None, {}, {"shuffle": "batch"}),
+        (own_metrics, {}, {}),
         (None, {}, {"callbacks": "LambdaCallback"}),
         (None, {}, {"callbacks": "TerminateOnNaN"}),
         (None, {}, {"stream": True}),
@@ -166,6 +222,9 @@ def own_step(keras):
         "eager",
         "jit",
         "steps an epoch",
+        "steps of evaluate",
+        "shuffled in batches",
+        "own metrics",
         "batches seen",
         "NaN",
         "stream",

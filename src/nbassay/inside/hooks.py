@@ -343,7 +343,10 @@ class Listener:
             tap = Tap(self._reader, self._channel, given, 0.0)
         self._depth += 1
         try:
-            with tap.listening() if tap else contextlib.nullcontext(given) as passed:
+            with (
+                tap.listening() if tap else contextlib.nullcontext(given) as passed,
+                self._many_steps(instance, passed),
+            ):
                 returned = wrapped(**passed)
         finally:
             self._depth -= 1
