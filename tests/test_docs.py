@@ -214,7 +214,7 @@ def test_commands_exist(page: Path) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        "nbassay regress",
+        "nbassay regress a b",
         "nbassay grade",
         "nbassay grade a --slowly",
         "nbassay score a b",

@@ -11,9 +11,8 @@ import io
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -23,8 +22,31 @@ from rich.progress import Progress as RichProgress
 
 from nbassay.classrun import Progress, control_submissions, default_jobs
 from nbassay.cli_lab import lab
+from nbassay.cli_regress import regress
 from nbassay.errors import AssayError, SandboxError, UsageError
 from nbassay.files import owned
+from nbassay.options import (
+    BELOW,
+    CHALLENGE,
+    CONTROL_WRONG,
+    DONE,
+    FRESH,
+    INTERRUPTED,
+    JOBS,
+    JSON,
+    JSON_TOO,
+    NO_SANDBOX,
+    NOT_RUN,
+    OUTPUT,
+    QUIET,
+    SANDBOX,
+    SLOW_FIT,
+    TIMEOUT,
+    USAGE,
+    WORKSHOP,
+    open_workshop,
+    proven_walls,
+)
 from nbassay.pipeline import (
     Challenge,
     RunOptions,
@@ -36,76 +58,9 @@ from nbassay.pipeline import (
 )
 from nbassay.records import Results
 from nbassay.reporting.text import visible
-from nbassay.sandbox.choose import PROVIDERS, choose
-from nbassay.sandbox.probes import probe
+from nbassay.sandbox.choose import choose
 from nbassay.store import read_results
 from nbassay.submissions import Submission, find_submissions
-from nbassay.workshop import Workshop, find_workshop, read_workshop
-
-DONE, BELOW, USAGE, NO_SANDBOX, NOT_RUN, CONTROL_WRONG, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-WORKSHOP = click.option(
-    "--workshop",
-    "workshop_folder",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Folder with a workshop.toml.  [default: the nearest one]",
-)
-OUTPUT = click.option(
-    "-o",
-    "--output",
-    "out",
-    metavar="OUT",
-    type=click.Path(path_type=Path),
-    default=Path("graded"),
-    show_default=True,
-    help="Folder for reports and evidence.",
-)
-JOBS = click.option(
-    "-j",
-    "--jobs",
-    metavar="N",
-    type=click.IntRange(1, 256),
-    help="Boxes at once.  [default: as many as cores]",
-)
-TIMEOUT = click.option(
-    "--timeout",
-    metavar="S",
-    type=click.IntRange(1, 86_400),
-    help="Seconds a cell.  [default: workshop.toml's]",
-)
-SANDBOX = click.option(
-    "--sandbox",
-    "sandbox_name",
-    metavar="NAME",
-    type=click.Choice(["auto", *PROVIDERS]),
-    default="auto",
-    show_default=True,
-    help="What keeps notebooks from the machine; none is never chosen by itself.",
-)
-FRESH = click.option("--fresh", "is_fresh", is_flag=True, help="Run again what was run before.")
-SLOW_FIT = click.option(
-    "--no-fast-fit",
-    "is_slow",
-    is_flag=True,
-    help="Train one batch a call, as Keras does by itself; the weights are the same.",
-)
-CHALLENGE = click.option(
-    "--challenge",
-    metavar="WHOSE",
-    type=click.Choice(["suspicious", "all", "never"]),
-    default="suspicious",
-    show_default=True,
-    help="Whose notebooks run once more with secretly renamed classes, which tells work done in "
-    "the run from work brought along: suspicious, all, never.",
-)
-QUIET = click.option("-q", "--quiet", "is_quiet", is_flag=True, help="No progress.")
-JSON = click.option(
-    "--json", "as_json", is_flag=True, help="Print results.json instead of a table."
-)
-JSON_TOO = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
 class BarProgress:
@@ -199,7 +154,7 @@ def grade(
     PATHS are folders of notebooks (one file a learner, or one folder a learner), single notebooks,
     or zip archives of a learning platform.
     """
-    workshop = _workshop(workshop_folder, timeout)
+    workshop = open_workshop(workshop_folder, timeout)
     submissions = find_submissions(paths)
     options = RunOptions(
         workshop=workshop,
@@ -243,7 +198,7 @@ def run(
     is_quiet: bool,
 ) -> int:
     """Run notebooks and keep their evidence; `score` and `report` go on from it."""
-    workshop = _workshop(workshop_folder, timeout)
+    workshop = open_workshop(workshop_folder, timeout)
     submissions = find_submissions(paths)
     options = RunOptions(
         workshop=workshop,
@@ -267,7 +222,7 @@ def run(
 def score(out: Path, workshop_folder: Path | None, as_json: bool) -> int:
     """Score the evidence in OUT again; no notebook is run."""
     with owned(out, must_be_graded=True):
-        results = score_class(out, workshop=_workshop(workshop_folder))
+        results = score_class(out, workshop=open_workshop(workshop_folder))
     _print_class(results, as_json)
     return _exit_code(results, None)
 
@@ -278,7 +233,7 @@ def score(out: Path, workshop_folder: Path | None, as_json: bool) -> int:
 def report(out: Path, workshop_folder: Path | None) -> int:
     """Render the reports in OUT again from its results.json."""
     with owned(out, must_be_graded=True):
-        results = report_class(out, workshop=_workshop(workshop_folder))
+        results = report_class(out, workshop=open_workshop(workshop_folder))
     click.echo(out / "index.html")
     return _exit_code(results, None)
 
@@ -321,7 +276,7 @@ def check(
     """
     from nbassay.reporting.terminal import print_check
 
-    workshop = _workshop(workshop_folder, timeout)
+    workshop = open_workshop(workshop_folder, timeout)
     try:
         sandbox = choose(sandbox_name)
     except SandboxError:
@@ -376,7 +331,7 @@ def data(folder: Path, workshop_folder: Path | None) -> int:
     """Unpack the lab's data files into FOLDER."""
     from nbassay.pristine import unpack_data
 
-    for path in unpack_data(_workshop(workshop_folder), folder):
+    for path in unpack_data(open_workshop(workshop_folder), folder):
         click.echo(path)
     return DONE
 
@@ -430,7 +385,7 @@ def calibrate(
     from nbassay.calibration import read_calibration
     from nbassay.drift import drift_lines, find_drift
 
-    workshop = _workshop(workshop_folder)
+    workshop = open_workshop(workshop_folder)
     calibrated = None if against is None else read_calibration(against)
     if target is None:
         if workshop.manifest.calibration is None:
@@ -480,6 +435,7 @@ def diff(before: Path, after: Path, as_json: bool) -> int:
 
 
 cli.add_command(lab)
+cli.add_command(regress)
 
 
 def main() -> None:
@@ -518,16 +474,6 @@ def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _workshop(folder: Path | None, timeout: int | None = None) -> Workshop:
-    if folder is not None and folder.is_file():
-        raise UsageError(f"{folder}: --workshop takes the folder, not the file in it")
-    workshop = read_workshop(folder or find_workshop(Path.cwd()))
-    if timeout is None:
-        return workshop
-    limits = msgspec.structs.replace(workshop.manifest.limits, cell_s=timeout)
-    return Workshop(workshop.folder, msgspec.structs.replace(workshop.manifest, limits=limits))
-
-
 def _tell_of_earlier(options: RunOptions, submissions: Sequence[Submission]) -> None:
     """Say who stays in the class from an earlier call: nothing is overwritten silently."""
     stay = set(class_of(options, submissions)) - {item.learner for item in submissions}
@@ -541,24 +487,8 @@ def _tell_of_earlier(options: RunOptions, submissions: Sequence[Submission]) -> 
 
 
 def _with_proven_walls(options: RunOptions) -> RunOptions:
-    """
-    Try the sandbox's walls before strangers' code runs behind them, and keep what was found.
-
-    Raises:
-        SandboxError: One of them does not hold.
-    """
-    sandbox = options.sandbox
-    if not sandbox.is_isolated:
-        click.echo("nbassay: running WITHOUT a sandbox, as asked; every result is marked", err=True)
-        return options
-    probes = probe(sandbox)
-    open_walls = [result for result in probes if not result.holds]
-    if open_walls:
-        raise SandboxError(
-            f"the sandbox {sandbox.mode} does not hold: "
-            + "; ".join(f"{result.name} ({result.detail})" for result in open_walls)
-        )
-    return dataclasses.replace(options, probes=probes)
+    """Options that keep what was found when the sandbox's walls were tried."""
+    return dataclasses.replace(options, probes=proven_walls(options.sandbox))
 
 
 def _progress(is_quiet: bool) -> Progress:

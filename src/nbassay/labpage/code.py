@@ -50,8 +50,6 @@ class Block:
     place: Place
     end: int
     """Index of the first line after it."""
-    first: int
-    """Index of its first line of content."""
     language: str
     """Lower case; empty when none is named."""
     text: str

@@ -31,12 +31,18 @@ def parser() -> MarkdownIt:
     """A parser for lab pages."""
     markdown = MarkdownIt("commonmark").enable("table").use(front_matter_plugin)
     markdown.disable(["code", "html_block"])
+    markdown.normalizeLink = _as_written  # type: ignore[method-assign, assignment]
     ends: RuleOptionsType = {"alt": ["paragraph", "reference", "blockquote", "list"]}
     markdown.block.ruler.at("fence", _fence, ends)
     markdown.block.ruler.before("fence", "comment", _comment, ends)
     markdown.block.ruler.at("lheading", _ended_by_fences(lheading), {"alt": []})
     markdown.block.ruler.at("paragraph", _ended_by_fences(paragraph), {"alt": []})
     return markdown
+
+
+def _as_written(target: str) -> str:
+    """A link's target as the page has it, not as a browser would ask for it."""
+    return target
 
 
 def _fence(state: StateBlock, start: int, end: int, silent: bool) -> bool:
@@ -58,7 +64,7 @@ def _fence(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     token.content = content + tail
     token.markup = markup
     token.map = [start, stop + is_closed]
-    token.meta = {"is_closed": is_closed, "first": start + (not tag)}
+    token.meta = {"is_closed": is_closed}
     state.line = stop + is_closed
     return True
 

@@ -38,8 +38,6 @@ class Code:
     """Where its fenced block begins."""
     source: str
     """Python with IPython's magics, without tags and without the indentation of the page."""
-    first: int = 0
-    """Index of the line on which the block's content begins."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,6 +117,16 @@ class Page:
         """The cells that a learner pastes."""
         return tuple(part for part in self.parts if isinstance(part, Code))
 
+    def place_of(self, cell: Code, line: int) -> Place:
+        """Where a line of a cell's source (0 first) stands; the cell's own place if unsure."""
+        wanted = cell.source.split("\n")[line].strip()
+        (end,) = (block.end for block in self.blocks if block.place == cell.place)
+        for index in range(cell.place.index + 1, end):
+            text = self.source.lines[index].text.replace(OPEN, "").replace(CLOSE, "")
+            if wanted and text.strip() == wanted:
+                return self.source.place(index)
+        return cell.place
+
 
 def open_page(path: Path, *, variant: str | None = None, manifest_file: Path | None = None) -> Page:
     """
@@ -164,7 +172,7 @@ def _page(source: Source) -> Page:
     for block in blocks:
         start = block.place.index
         if block.role == "cell":
-            cells[start] = Code(place=block.place, source=block.pasted, first=block.first)
+            cells[start] = Code(place=block.place, source=block.pasted)
             prose[start : block.end] = [None] * (block.end - start)
             for index in range(block.end, _end_of_list(tokens, start)):
                 prose[index] = lines[index][_shift(lines[index], by=lines[start]) :]
@@ -174,6 +182,9 @@ def _page(source: Source) -> Page:
         if token.type == "front_matter" or (token.type == "comment" and is_claim(token.content)):
             start, end = _span(token)
             prose[start:end] = [None] * (end - start)
+    for line, child in _inline(tokens):
+        if child.type == "html_inline" and is_claim(child.content):
+            _take_out(prose, line, child.content)
     headings = list(_headings(tokens, source))
     breaks = {one.place.index for one in headings if one.level <= 2}
     return Page(
@@ -199,7 +210,6 @@ def _block(token: Token, source: Source) -> Block:
     return Block(
         place=source.place(start),
         end=end,
-        first=int(token.meta["first"]),
         language=language_of(token.info),
         text=token.content,
         copied=copied_of(token.content),
@@ -233,6 +243,15 @@ def _without_tags(line: str | None) -> str | None:
         return line
     bare = line.replace(OPEN, "").replace(CLOSE, "").rstrip()
     return bare if bare.strip() else None
+
+
+def _take_out(prose: list[str | None], line: int, text: str) -> None:
+    """Take a text that begins on a line out of it and the following ones."""
+    for number, part in enumerate(text.split("\n"), start=line):
+        shown = prose[number]
+        if shown is not None:
+            bare = shown.replace(part.strip(), "", 1).rstrip()
+            prose[number] = bare if bare.strip() else None
 
 
 def _end_of_list(tokens: Sequence[Token], line: int) -> int:

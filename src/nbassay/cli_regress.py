@@ -1,0 +1,95 @@
+"""``nbassay regress``: the lab against its own text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nbassay.cli_lab import MANIFEST, PAGE_FILE, VARIANT
+from nbassay.options import (
+    BELOW,
+    DONE,
+    JSON_TOO,
+    NOT_RUN,
+    SANDBOX,
+    TIMEOUT,
+    WORKSHOP,
+    open_workshop,
+    proven_walls,
+)
+
+
+@click.command(short_help="Hold the lab's page against its own text.")
+@click.argument("page", required=False, type=PAGE_FILE)
+@WORKSHOP
+@VARIANT
+@MANIFEST
+@TIMEOUT
+@SANDBOX
+@click.option("--strict", "is_strict", is_flag=True, help="Exit 1 for matters of style, too.")
+@click.option(
+    "--markdown",
+    "comment",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a comment for a pull request, too.",
+)
+@click.option(
+    "--github", "is_github", is_flag=True, help="Print annotations for GitHub Actions, too."
+)
+@JSON_TOO
+def regress(
+    page: Path | None,
+    workshop_folder: Path | None,
+    variant: str | None,
+    manifest_file: Path | None,
+    timeout: int | None,
+    sandbox_name: str,
+    is_strict: bool,
+    comment: Path | None,
+    is_github: bool,
+    as_json: bool,
+) -> int:
+    """
+    Run the code of the lab's page, and hold what happens against its text.
+
+    PAGE is a LiveLabs page; without it, the workshop's own. Its cells run in the sandbox. The
+    checks for learners are asked, the claims in its comments are tested, and its health is looked
+    at: numbering, images, links, fences, names, warnings. Exit 1 if something hurts a learner.
+    """
+    import msgspec
+    from rich.console import Console
+
+    from nbassay.files import write_whole
+    from nbassay.labpage import open_page, require_cells
+    from nbassay.regress import judge, render
+    from nbassay.regress.pagerun import OpenLab
+    from nbassay.sandbox.choose import choose
+
+    workshop = open_workshop(workshop_folder, timeout)
+    path = _own_page(workshop.path(workshop.manifest.lab)) if page is None else page
+    read = open_page(path, variant=variant, manifest_file=manifest_file)
+    require_cells(read)
+    judge.require_sound(read, workshop)
+    sandbox = choose(sandbox_name)
+    proven_walls(sandbox)
+    with OpenLab(workshop, sandbox) as lab:
+        report = judge.regress(read, lab)
+    if comment is not None:
+        write_whole(comment, render.markdown(report))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
+    elif not is_github:
+        render.print_report(report, Console())
+    if is_github:
+        for line in render.github_annotations(report.findings, base=Path.cwd()):
+            click.echo(line)
+    if report.ending == "could-not-start":
+        return NOT_RUN
+    return BELOW if report.hurting or (is_strict and report.findings) else DONE
+
+
+def _own_page(path: Path) -> Path:
+    """A workshop's page, told from here if that is shorter."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
