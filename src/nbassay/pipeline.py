@@ -206,6 +206,23 @@ def score_class(out: Path, *, workshop: Workshop) -> Results:
         DataError: Lab data are missing or not the pinned ones.
         OutputError: Nothing was run into *out*.
     """
+    answers = Answers(out / MEASURED)
+    results = scored_class(out, workshop=workshop, answers=answers)
+    answers.forget_unused()
+    write_results(out, results)
+    return results
+
+
+def scored_class(out: Path, *, workshop: Workshop, answers: Answers | None = None) -> Results:
+    """
+    What the evidence below *out* is worth; nothing there is changed but *answers*.
+
+    Args:
+        answers: What was measured before; what is new is put there, too.
+
+    Raises:
+        ManifestError, DataError, OutputError: As `score_class`.
+    """
     intern: Intern = {}
     mark = read_mark(out)
     _refuse_other_workshop(out, mark, workshop)
@@ -217,7 +234,6 @@ def score_class(out: Path, *, workshop: Workshop) -> Results:
         if one.kept.learner in mark.learners
     ]
     everybody = [*controls, *learners]
-    answers = Answers(out / MEASURED)
     scored = score(
         everybody,
         workshop=workshop,
@@ -225,9 +241,8 @@ def score_class(out: Path, *, workshop: Workshop) -> Results:
         challenged=range(len(controls), len(everybody)) if mark.are_all_challenged else (),
         answers=answers,
     )
-    answers.forget_unused()
     judged, reference = _judge(workshop, scored[: len(controls)])
-    results = Results(
+    return Results(
         schema=SCHEMA_RESULTS,
         workshop=WorkshopId(title=workshop.manifest.title, digest=workshop.digest()),
         controls=judged,
@@ -236,8 +251,6 @@ def score_class(out: Path, *, workshop: Workshop) -> Results:
         notes=class_notes(controls, workshop),
         fresh_runs=fresh_runs(workshop),
     )
-    write_results(out, results)
-    return results
 
 
 def _judge(

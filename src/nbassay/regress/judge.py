@@ -109,20 +109,25 @@ def regress(page: Page, lab: Lab) -> Report:
             )
             for number, cell in enumerate(page.cells)
         ],
-        arrays=[
-            ArrayReport(
-                cell=cell + 1,
-                name=fact.array.name or "?",
-                shape=list(fact.array.shape),
-                dtype=fact.array.dtype,
-                low=_short(fact.array.low),
-                high=_short(fact.array.high),
-            )
-            for cell, fact in run.arrays
-        ],
+        arrays=arrays_of(run),
         seconds=round(run.seconds, 1),
         ending=run.ending,
     )
+
+
+def arrays_of(run: PageRun) -> list[ArrayReport]:
+    """The arrays that a page's cells left, in the order in which they were seen."""
+    return [
+        ArrayReport(
+            cell=cell + 1,
+            name=fact.array.name or "?",
+            shape=list(fact.array.shape),
+            dtype=fact.array.dtype,
+            low=_short(fact.array.low),
+            high=_short(fact.array.high),
+        )
+        for cell, fact in run.arrays
+    ]
 
 
 def bands_of(workshop: Workshop) -> dict[str, list[float]]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from nbassay.regress.report import KINDS, LEARNER, Finding, Report
-from nbassay.reporting.text import one_line, plural
+from nbassay.regress.report import KINDS, LEARNER, CellChange, Finding, Report
+from nbassay.reporting.text import one_line, plural, visible
 
 MOST_UNCHECKED = 8
 """Lines with unchecked numbers that a terminal shows."""
@@ -56,6 +57,7 @@ def print_report(report: Report, console: Console) -> None:
                     highlight=False,
                     soft_wrap=True,
                 )
+    _print_against(report, console)
     open_claims = [one for one in report.claims if one.outcome == "not-reached"]
     if open_claims:
         console.print(Text("Claims that could not be asked", style="bold"))
@@ -83,6 +85,33 @@ def print_report(report: Report, console: Console) -> None:
     )
 
 
+def _print_against(report: Report, console: Console) -> None:
+    found = report.against
+    if found is None:
+        return
+    console.print(
+        Text(f"Against {found.old}: {found.summary}", style="bold"), highlight=False, soft_wrap=True
+    )
+    for change in found.cells:
+        console.print(Text(f"  {_change(change)}", style="cyan"), highlight=False, soft_wrap=True)
+        for line in change.diff:
+            style = {"-": "red", "+": "green"}.get(line[:1], "dim")
+            console.print(Text(f"    {visible(line)}", style=style), highlight=False)
+    for effect in found.effects:
+        console.print(Text(f"  {one_line(effect)}"), highlight=False, soft_wrap=True)
+
+
+def _change(change: CellChange) -> str:
+    """Which cell, in words."""
+    where = f"{change.file}:{change.line}: "
+    if change.before is None:
+        return f"{where}cell {change.after} is new"
+    if change.after is None:
+        return f"{where}cell {change.before} is gone"
+    moved = "" if change.before == change.after else f" (was {change.before})"
+    return f"{where}cell {change.after}{moved} changed"
+
+
 def markdown(report: Report) -> str:
     """The report as a comment on a pull request."""
     lines = [f"### {'❌' if report.hurting else '✅'} {_cell(verdict(report))}", ""]
@@ -96,6 +125,13 @@ def markdown(report: Report) -> str:
                 for one in found
             ]
             lines.append("")
+    if report.against is not None:
+        lines += [f"**Against `{_code(report.against.old)}`:** {_cell(report.against.summary)}", ""]
+        lines += [f"* {_cell(effect)}" for effect in report.against.effects]
+        for change in report.against.cells:
+            fence = "`" * (1 + max(3, *(_longest_run(line) for line in change.diff), 0))
+            lines += ["", f"{_cell(_change(change))}", "", f"{fence}diff", *change.diff, fence]
+        lines.append("")
     if report.claims:
         lines += _details(
             f"{plural(len(report.claims), 'claim')}",
@@ -113,6 +149,11 @@ def markdown(report: Report) -> str:
         )
     lines.append(f"<sub>{environment_line(report)}; {report.seconds:.0f} s</sub>")
     return "\n".join(lines) + "\n"
+
+
+def _longest_run(line: str) -> int:
+    """Backticks in a row."""
+    return max((len(run) for run in re.findall("`+", line)), default=0)
 
 
 def _details(title: str, lines: Sequence[str]) -> list[str]:

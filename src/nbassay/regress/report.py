@@ -110,6 +110,32 @@ class ArrayReport(Record, frozen=True, kw_only=True):
     high: str
 
 
+class CellChange(Record, frozen=True, kw_only=True):
+    """A cell that is another one in the new version."""
+
+    before: int | None
+    """Which cell of the old page, 1 first; None when it was added."""
+    after: int | None
+    """Which cell of the new page; None when it was removed."""
+    file: str
+    line: int
+    """Where it stands in the new page; of a removed one, in the old page."""
+    diff: list[str]
+    """Lines with ``-``, ``+`` or a blank before them."""
+
+
+class Against(Record, frozen=True, kw_only=True):
+    """A page beside an older version of it."""
+
+    old: str
+    """What it is compared with, as it was named."""
+    summary: str
+    """What changed, in a sentence."""
+    cells: list[CellChange]
+    effects: list[str]
+    """What the changes did to arrays, accuracies, checks, warnings and run time."""
+
+
 class Report(Record, frozen=True, kw_only=True):
     """``nbassay regress --json``."""
 
@@ -131,6 +157,8 @@ class Report(Record, frozen=True, kw_only=True):
     seconds: float
     """Wall time of the box."""
     ending: str
+    against: Against | None = None
+    """None unless it was compared with another version."""
 
     @property
     def hurting(self) -> list[Finding]:
