@@ -211,6 +211,17 @@ def test_commands_exist(page: Path) -> None:
     assert wrong == {}
 
 
+def test_commands_of_the_workflow_exist() -> None:
+    """
+    The workflow that a workshop may copy calls nbassay as it is.
+    """
+    lines = (DOCS / "github" / "regress.yml").read_text("utf-8").splitlines()
+    calls = [line.partition("run: ")[2] for line in lines if "run: nbassay" in line]
+
+    assert len(calls) == 2
+    assert [mistake(call) for call in calls] == [None, None]
+
+
 @pytest.mark.parametrize(
     "call",
     [

@@ -44,6 +44,13 @@ from nbassay.workshop import Workshop
     help="Write a comment for a pull request, too.",
 )
 @click.option(
+    "--save",
+    "saved",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write what --json prints, too.",
+)
+@click.option(
     "--github", "is_github", is_flag=True, help="Print annotations for GitHub Actions, too."
 )
 @JSON_TOO
@@ -57,6 +64,7 @@ def regress(
     old: str | None,
     is_strict: bool,
     comment: Path | None,
+    saved: Path | None,
     is_github: bool,
     as_json: bool,
 ) -> int:
@@ -98,10 +106,13 @@ def regress(
         if before is not None:
             compared = against.compare(before, read, report, lab, name=str(old))
             report = msgspec.structs.replace(report, against=compared)
+    text = msgspec.json.format(msgspec.json.encode(report)).decode()
     if comment is not None:
         write_whole(comment, render.markdown(report))
+    if saved is not None:
+        write_whole(saved, text + "\n")
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
+        click.echo(text)
     elif not is_github:
         render.print_report(report, Console())
     if is_github:
