@@ -26,14 +26,16 @@ def environment(lab_templates: Path | None) -> jinja2.Environment:
     Args:
         lab_templates: The workshop's reports folder; it may be absent or hold only some files.
     """
-    lab: jinja2.BaseLoader = (
-        jinja2.DictLoader({}) if lab_templates is None else jinja2.FileSystemLoader(lab_templates)
-    )
+    # A file that is looked for and missing would be looked for again for every report.
+    lab: jinja2.BaseLoader = jinja2.DictLoader({"style.css": ""})
+    if lab_templates is not None:
+        lab = jinja2.ChoiceLoader([jinja2.FileSystemLoader(lab_templates), lab])
     return jinja2.Environment(
         loader=jinja2.PrefixLoader(
             {"lab": lab, "engine": jinja2.PackageLoader("nbassay", "reporting/templates")}
         ),
         autoescape=True,  # not select_autoescape(): it leaves *.html.j2 unescaped
+        auto_reload=False,  # one command, one state of the files
         undefined=jinja2.StrictUndefined,  # a misspelt field fails instead of printing nothing
         trim_blocks=True,
         lstrip_blocks=True,

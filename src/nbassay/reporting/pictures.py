@@ -8,6 +8,7 @@ network was asked.
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import math
 from collections.abc import Callable, Iterable
@@ -15,6 +16,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+MOST_HELD = 2048
+"""Pictures, half a kilobyte each."""
 
 
 def picture(row: NDArray[np.uint8]) -> str | None:
@@ -31,8 +35,14 @@ def picture(row: NDArray[np.uint8]) -> str | None:
     width = math.isqrt(pixels.size)
     if width == 0 or width * width != pixels.size:
         return None
+    return _address(pixels.tobytes(), width)
+
+
+@functools.lru_cache(maxsize=MOST_HELD)
+def _address(pixels: bytes, width: int) -> str:
+    """Digits that are hard to read are hard for many of a class: each is encoded once."""
     file = io.BytesIO()
-    Image.fromarray(pixels.reshape(width, width)).save(file, format="PNG", optimize=True)
+    Image.frombytes("L", (width, width), pixels).save(file, format="PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 

@@ -19,11 +19,21 @@ _ANSI = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC: window titles, links
 )
-# Letters cannot be told from what they pretend to be once these reorder the line.
-_REORDERING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-# Nothing is seen of these, and two texts that look alike are not. The joiners U+200C and U+200D
-# stay: scripts and emoji are written with them.
-_INVISIBLE = set("\u00ad\u180e\u200b\u2028\u2029\u2060\u2061\u2062\u2063\u2064\ufeff")
+_UNSAFE = re.compile(
+    "["
+    r"\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but for tab and line end
+    r"\ud800-\udfff"  # halves of characters
+    # Letters cannot be told from what they pretend to be once these reorder the line.
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+    # Nothing is seen of these, and two texts that look alike are not. The joiners U+200C and U+200D
+    # stay: scripts and emoji are written with them.
+    r"\u00ad\u180e\u200b\u2028\u2029\u2060-\u2064\ufeff"
+    r"\U000e0000-\U000e007f"  # tags: a hidden alphabet
+    + "".join(
+        f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0, 0x110000, 0x10000)
+    )
+    + "]"  # the last two of each plane are no characters
+)
 
 
 def visible(text: str, *, limit: int = 4000) -> str:
@@ -41,7 +51,7 @@ def visible(text: str, *, limit: int = 4000) -> str:
     """
     text = _ANSI.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     was_cut = len(text) > limit
-    shown = "".join(map(_visible_character, text[:limit]))
+    shown = _UNSAFE.sub(_number_of, text[:limit])
     return f"{shown} … (cut)" if was_cut else shown
 
 
@@ -50,20 +60,8 @@ def one_line(text: str, *, limit: int = 1000) -> str:
     return " ".join(visible(text, limit=limit).split())
 
 
-def _visible_character(character: str) -> str:
-    code = ord(character)
-    if character in "\n\t":
-        return character
-    is_unsafe = (
-        code < 0x20
-        or 0x7F <= code < 0xA0
-        or 0xD800 <= code < 0xE000
-        or code & 0xFFFE == 0xFFFE
-        or 0xE0000 <= code < 0xE0080  # tags: a hidden alphabet
-        or character in _REORDERING
-        or character in _INVISIBLE
-    )
-    return f"⟨U+{code:04X}⟩" if is_unsafe else character
+def _number_of(found: re.Match[str]) -> str:
+    return f"⟨U+{ord(found.group()):04X}⟩"
 
 
 def number(value: float, *, decimals: int = 2) -> str:
