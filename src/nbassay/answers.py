@@ -66,12 +66,12 @@ class Answers:
         else:
             write_whole(self._folder / name, content)
 
-    def forget_unused(self) -> None:
-        """Remove what nobody asked for: of earlier weights, or of learners who left the class."""
+    def forget_others(self, used: set[str]) -> None:
+        """Remove all but *used*: of earlier weights, or of learners who left the class."""
         if self._folder is None or not self._folder.is_dir():
             return
         for path in self._folder.iterdir():
-            if _NAME.fullmatch(path.name) and path.name not in self.used:
+            if _NAME.fullmatch(path.name) and path.name not in used:
                 path.unlink(missing_ok=True)
 
     def _read(self, name: str) -> bytes | None:

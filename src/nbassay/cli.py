@@ -38,6 +38,7 @@ from nbassay.options import (
     NO_SANDBOX,
     NOT_RUN,
     OUTPUT,
+    PROCESSES,
     QUIET,
     SANDBOX,
     SLOW_FIT,
@@ -218,11 +219,13 @@ def run(
 @cli.command()
 @click.argument("out", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @WORKSHOP
+@PROCESSES
 @JSON
-def score(out: Path, workshop_folder: Path | None, as_json: bool) -> int:
+def score(out: Path, workshop_folder: Path | None, jobs: int | None, as_json: bool) -> int:
     """Score the evidence in OUT again; no notebook is run."""
+    workshop = open_workshop(workshop_folder)
     with owned(out, must_be_graded=True):
-        results = score_class(out, workshop=open_workshop(workshop_folder))
+        results = score_class(out, workshop=workshop, jobs=jobs or default_jobs())
     _print_class(results, as_json)
     return _exit_code(results, None)
 

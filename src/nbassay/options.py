@@ -40,6 +40,13 @@ JOBS = click.option(
     type=click.IntRange(1, 256),
     help="Boxes at once.  [default: as many as cores]",
 )
+PROCESSES = click.option(
+    "-j",
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(1, 256),
+    help="Processes at once.  [default: as many as cores]",
+)
 TIMEOUT = click.option(
     "--timeout",
     metavar="S",

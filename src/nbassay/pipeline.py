@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ import msgspec
 from nbassay.answers import Answers
 from nbassay.checking.case import read_bounds
 from nbassay.classrun import ClassRun, Progress, Task, run_tasks, tasks_of
+from nbassay.classscore import Scorer, score_learners
 from nbassay.errors import ManifestError, OutputError
 from nbassay.files import MARK, write_whole
 from nbassay.pristine import read_pristine
@@ -25,18 +26,19 @@ from nbassay.repeats import may_be_unlucky
 from nbassay.reporting.write import write_reports
 from nbassay.running import data_digest
 from nbassay.sandbox import ProbeResult, Sandbox
-from nbassay.scoring import class_notes, judge_control, score
+from nbassay.scoring import class_notes, judge_control
 from nbassay.store import (
     CHALLENGE,
+    LEARNERS,
     MEASURED,
     MOST_ATTEMPTS,
     SUBMISSION_FILE,
-    Intern,
     Mark,
     read_mark,
     read_results,
     read_submissions,
     read_used,
+    submission_files,
     write_results,
 )
 from nbassay.submissions import Submission, slug_of
@@ -135,7 +137,7 @@ def grade_class(
             "leave --challenge all out"
         )
     class_run = run_class(options, submissions, controls)
-    results = score_class(options.out, workshop=options.workshop)
+    results = score_class(options.out, workshop=options.workshop, jobs=options.jobs)
     tasks = tasks_of(options.out, submissions, controls)
     for attempt in range(1, MOST_ATTEMPTS):
         unlucky = _unlucky(results, options)
@@ -146,7 +148,7 @@ def grade_class(
             break
         class_run = _run(options, again, class_run)
         _write_run_record(options, class_of(options, submissions), class_run)
-        results = score_class(options.out, workshop=options.workshop)
+        results = score_class(options.out, workshop=options.workshop, jobs=options.jobs)
     challenged = _to_be_challenged(results, options) if why_not is None else ()
     if challenged:
         again = [
@@ -156,7 +158,7 @@ def grade_class(
         ]
         class_run = _run(options, again, class_run)
         _write_run_record(options, class_of(options, submissions), class_run)
-        score_class(options.out, workshop=options.workshop)
+        score_class(options.out, workshop=options.workshop, jobs=options.jobs)
     return report_class(options.out, workshop=options.workshop)
 
 
@@ -197,60 +199,72 @@ def _to_be_challenged(results: Results, options: RunOptions) -> set[Path]:
     }
 
 
-def score_class(out: Path, *, workshop: Workshop) -> Results:
+def score_class(out: Path, *, workshop: Workshop, jobs: int = 1) -> Results:
     """
     Score all evidence below *out* and write ``results.json``.
+
+    Args:
+        jobs: Processes that score; a small class needs only this one.
 
     Raises:
         ManifestError: Checks, rubric or calibration cannot be used.
         DataError: Lab data are missing or not the pinned ones.
         OutputError: Nothing was run into *out*.
     """
-    answers = Answers(out / MEASURED)
-    results = scored_class(out, workshop=workshop, answers=answers)
-    answers.forget_unused()
+    measured = out / MEASURED
+    results, used = _scored(out, workshop=workshop, jobs=jobs, measured=measured)
+    Answers(measured).forget_others(used)
     write_results(out, results)
     return results
 
 
-def scored_class(out: Path, *, workshop: Workshop, answers: Answers | None = None) -> Results:
+def scored_class(out: Path, *, workshop: Workshop) -> Results:
     """
-    What the evidence below *out* is worth; nothing there is changed but *answers*.
-
-    Args:
-        answers: What was measured before; what is new is put there, too.
+    What the evidence below *out* is worth; nothing there is changed.
 
     Raises:
         ManifestError, DataError, OutputError: As `score_class`.
     """
-    intern: Intern = {}
+    return _scored(out, workshop=workshop, jobs=1, measured=None)[0]
+
+
+def _scored(
+    out: Path, *, workshop: Workshop, jobs: int, measured: Path | None
+) -> tuple[Results, set[str]]:
+    """Results, and names of the answers in *measured* that they came from."""
     mark = read_mark(out)
     _refuse_other_workshop(out, mark, workshop)
-    data = data_digest(workshop)
-    controls = list(read_submissions(out / "controls", intern, data=data))
-    learners = [
-        one
-        for one in read_submissions(out / "learners", intern, data=data, expected=mark.learners)
-        if one.kept.learner in mark.learners
-    ]
-    everybody = [*controls, *learners]
-    scored = score(
-        everybody,
+    controls = list(read_submissions(out / "controls", {}, data=data_digest(workshop)))
+    scorer = Scorer(
+        out=out,
         workshop=workshop,
         pristine=read_pristine(workshop),
-        challenged=range(len(controls), len(everybody)) if mark.are_all_challenged else (),
-        answers=answers,
+        are_all_challenged=mark.are_all_challenged,
+        measured=measured,
     )
-    judged, reference = _judge(workshop, scored[: len(controls)])
-    return Results(
+    # Controls come first, and alone: what is wrong with the checks themselves is told at once.
+    control_sheets, used = scorer.sheets(controls, are_challenged=False)
+    sheets = []
+    for group, asked in score_learners(scorer, _by_name(out, mark.learners), jobs=jobs):
+        sheets += group
+        used |= asked
+    judged, reference = _judge(workshop, control_sheets)
+    results = Results(
         schema=SCHEMA_RESULTS,
         workshop=WorkshopId(title=workshop.manifest.title, digest=workshop.digest()),
         controls=judged,
         reference=reference,
-        submissions=scored[len(controls) :],
+        submissions=sheets,
         notes=class_notes(controls, workshop),
         fresh_runs=fresh_runs(workshop),
     )
+    return results, used
+
+
+def _by_name(out: Path, learners: Collection[str]) -> list[str]:
+    """Learners by name; those who were not run yet come last."""
+    there = [path.parent.name for path in submission_files(out / LEARNERS)]
+    return [*(one for one in there if one in learners), *sorted(set(learners) - set(there))]
 
 
 def _judge(

@@ -34,6 +34,7 @@ from nbassay.records import Ending, Evidence, Record, Results, SecondBox
 SUBMISSION_FILE = "submission.json"
 RESULTS_FILE = "results.json"
 EXECUTED_FILE = "executed.ipynb"
+LEARNERS = "learners"
 MEASURED = "measured"
 OUR_FAILURES = ("could-not-start", "interrupted")
 """Endings of a box that say nothing of the notebook."""
@@ -192,21 +193,34 @@ def read_used(folder: Path) -> Used | None:
     )
 
 
+def submission_files(folder: Path) -> list[Path]:
+    """The ``submission.json`` of every submission below *folder*, by name."""
+    return sorted(folder.glob(f"*/{SUBMISSION_FILE}"))
+
+
 def read_submissions(
-    folder: Path, intern: Intern, *, data: str, expected: Collection[str] = ()
+    folder: Path,
+    intern: Intern,
+    *,
+    data: str,
+    only: Collection[str] | None = None,
+    expected: Collection[str] = (),
 ) -> Iterator[Scorable]:
     """
     Submissions below *folder*, by name; those *expected* that were not run yet come last.
 
     Args:
         data: Digest of the lab's data that evidence must refer to.
+        only: Learner ids that are read; all when None.
         expected: Learner ids that must be among them.
 
     Raises:
         OutputError: A submission.json cannot be read.
     """
     seen = set()
-    for path in sorted(folder.glob(f"*/{SUBMISSION_FILE}")):
+    for path in submission_files(folder):
+        if only is not None and path.parent.name not in only:
+            continue
         kept = read_kept(path.parent)
         seen.add(kept.learner)
         if kept.unreadable is not None:

@@ -1,1 +1,1 @@
-"""Checks over evidence: one pytest session scores a whole class."""
+"""Checks over evidence: one pytest session scores many submissions."""

@@ -1,4 +1,4 @@
-"""Scoring: all cases of a class through one pytest session, outcomes back as records."""
+"""Scoring: all cases through one pytest session, outcomes back as records."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ class Sheet:
     @property
     def score(self) -> float:
         return sum(check.earned for check in self.checks)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no sheet could have more points."""
+        return all(check.earned == check.points for check in self.checks)
 
 
 class Recorder:

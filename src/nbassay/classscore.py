@@ -1,0 +1,115 @@
+"""
+The score stage over a class: a group at a time, side by side in processes.
+
+Memory holds the evidence of as many groups as there are processes, however large the class is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from nbassay.answers import Answers
+from nbassay.pristine import Pristine, read_pristine
+from nbassay.records import SubmissionResult
+from nbassay.running import data_digest
+from nbassay.scoring import score
+from nbassay.store import LEARNERS, Intern, Scorable, read_submissions
+from nbassay.workshop import Workshop
+
+GROUP = 50
+"""Learners whose evidence is held at once, 1 to 2 MB each; beginning a group takes 0.2 s."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """Scores groups of one class; what does not change from one to the next is read once."""
+
+    out: Path
+    workshop: Workshop
+    pristine: Pristine
+    are_all_challenged: bool
+    """Whether everybody is to pass a run with renamed classes, signs or none."""
+    measured: Path | None
+    """Folder of what was measured before; None keeps it in memory."""
+
+    def learners(self, group: Sequence[str]) -> tuple[list[SubmissionResult], set[str]]:
+        """
+        Sheets of *group*, by name, and names of the answers that they asked for.
+
+        Raises:
+            OutputError: A file of the class cannot be read or written.
+        """
+        intern: Intern = {}
+        data = data_digest(self.workshop)
+        found = read_submissions(self.out / LEARNERS, intern, data=data, only=group, expected=group)
+        return self.sheets(list(found), are_challenged=self.are_all_challenged)
+
+    def sheets(
+        self, submissions: Sequence[Scorable], *, are_challenged: bool
+    ) -> tuple[list[SubmissionResult], set[str]]:
+        """Sheets of *submissions* and names of the answers that they asked for."""
+        answers = Answers(self.measured)
+        sheets = score(
+            submissions,
+            workshop=self.workshop,
+            pristine=self.pristine,
+            challenged=range(len(submissions)) if are_challenged else (),
+            answers=answers,
+        )
+        return sheets, answers.used
+
+
+def score_learners(
+    scorer: Scorer, learners: Sequence[str], *, jobs: int
+) -> Iterator[tuple[list[SubmissionResult], set[str]]]:
+    """
+    Sheets of *learners*, group after group, and names of the answers that each group asked for.
+
+    Args:
+        learners: In the order in which sheets are wanted.
+        jobs: Processes; a class of one group is scored in this one.
+
+    Raises:
+        OutputError: A file of the class cannot be read or written.
+    """
+    groups = [learners[start : start + GROUP] for start in range(0, len(learners), GROUP)]
+    if min(jobs, len(groups)) < 2:
+        yield from map(scorer.learners, groups)
+        return
+    with ProcessPoolExecutor(
+        min(jobs, len(groups)),
+        # Not a fork: this process may have threads, and locks that they hold.
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin,
+        initargs=(scorer.out, scorer.workshop, scorer.are_all_challenged, scorer.measured),
+    ) as pool:
+        try:
+            yield from pool.map(_of_group, groups)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_scorer: Scorer
+"""Of a process that scores groups for another one."""
+
+
+def _begin(out: Path, workshop: Workshop, are_all_challenged: bool, measured: Path | None) -> None:
+    """Make this process ready; Ctrl-C is for the one that started it."""
+    global _scorer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _scorer = Scorer(
+        out=out,
+        workshop=workshop,
+        pristine=read_pristine(workshop),
+        are_all_challenged=are_all_challenged,
+        measured=measured,
+    )
+
+
+def _of_group(group: Sequence[str]) -> tuple[list[SubmissionResult], set[str]]:
+    return _scorer.learners(group)

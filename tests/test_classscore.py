@@ -1,0 +1,170 @@
+"""A class is scored in groups and side by side; nobody can see that in its results."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from conftest import TINY
+from test_evidence import evidence_with
+
+from nbassay.classscore import GROUP
+from nbassay.evidence import write_evidence
+from nbassay.files import MARK
+from nbassay.observed import Observed
+from nbassay.pipeline import score_class
+from nbassay.pristine import read_pristine
+from nbassay.records import Array, ArrayFact, Data, FitFact, Labels, ModelFact, Rows
+from nbassay.running import data_digest
+from nbassay.scoring import score
+from nbassay.store import Attempt, Kept, Scorable, keep
+from nbassay.workshop import Workshop, read_workshop
+
+ROWS, LABELS = "0" * 64, "1" * 64
+
+
+def tiles(scale: float) -> ArrayFact:
+    """All tiles of the tiny workshop, flat, one level being *scale*."""
+    rows = Rows(width=16, count=40, scale=scale, offset=0.0, residual=0.0, digests=ROWS)
+    return ArrayFact(
+        cell=1, source="namespace",
+        array=Array(shape=[40, 16], dtype="float64", low=0.0, high=255 * scale, rows=rows),
+    )  # fmt: skip
+
+
+LABELLED = ArrayFact(
+    cell=0, source="namespace",
+    array=Array(shape=[40], dtype="uint8", low=0.0, high=1.0,
+                labels=Labels(form="integer", classes=2, values=LABELS)),
+)  # fmt: skip
+
+
+def lay_class(out: Path, workshop: Workshop, count: int) -> None:
+    """A class of *count* learners with evidence of different worth, as the run stage leaves it."""
+    labels = read_pristine(workshop)["tiles"].labels.astype(np.int64)
+    blobs = {ROWS: np.arange(40, dtype=np.int32), LABELS: labels}
+    names = [f"learner-{number:03}" for number in range(count)]
+    for number, name in enumerate(names):
+        folder = out / "learners" / name
+        if number % 7 == 3:
+            continue  # not run yet
+        unreadable = "not a notebook" if number % 7 == 5 else None
+        kept = Kept(learner=name, file=f"{name}.ipynb", digest="sha256:0", notes=[],
+                    unreadable=unreadable)  # fmt: skip
+        keep(folder, kept)
+        facts = [LABELLED, tiles(1 / 255 if number % 2 else 1.0)]
+        evidence = msgspec.structs.replace(evidence_with(facts), data=data_digest(workshop))
+        write_evidence(folder / "evidence", evidence, blobs)
+        if number % 7 == 6:
+            (folder / "evidence" / "evidence.json").write_bytes(b"{}")
+    mark = {"schema": "nbassay/run/1", "workshop": workshop.manifest.title, "learners": names}
+    (out / MARK).write_bytes(msgspec.json.encode(mark))
+
+
+def test_groups_and_processes_leave_no_trace(tmp_path: Path) -> None:
+    """
+    results.json of a class of several groups is the same from one process and from two, and each
+    sheet is the one that the learner gets alone.
+    """
+    workshop = read_workshop(TINY)
+    lay_class(tmp_path, workshop, GROUP + 20)
+
+    one = score_class(tmp_path, workshop=workshop, jobs=1)
+    bytes_of_one = (tmp_path / "results.json").read_bytes()
+    score_class(tmp_path, workshop=workshop, jobs=2)
+
+    assert bytes_of_one == (tmp_path / "results.json").read_bytes()
+    assert len(one.submissions) == GROUP + 20
+    assert {sheet.status for sheet in one.submissions} == {"graded", "unreadable", "not-run"}
+    for other in (1, GROUP + 1):
+        shutil.rmtree(tmp_path / "learners")
+        lay_class(tmp_path, workshop, other + 1)
+        alone = score_class(tmp_path, workshop=workshop).submissions
+        sheets = {sheet.learner: sheet for sheet in one.submissions}
+        assert all(sheets[sheet.learner] == sheet for sheet in alone)
+
+
+FITS = '''
+from nbassay.authoring import check
+
+@check("net.first", step=1, hint="?")
+def test_first(candidate, saw):
+    """An even number of epochs."""
+    saw(f"cell {candidate.fits[-1].cell}")
+    assert candidate.fits[-1].epochs_run % 2 == 0
+
+@check("net.second", step=1, hint="?")
+def test_second(candidate):
+    """More than two epochs."""
+    assert candidate.fits[-1].epochs_run > 2
+'''
+
+COUNTS = {
+    "the last of full marks": ([4, 6, 6], 2),
+    "more before less": ([3, 1], 0),
+    "full marks before one that lost": ([4, 3], 0),
+    "the later of full marks before one that lost": ([4, 6, 3], 1),
+    "the last of equals, though none is full": ([3, 2, 1], 1),
+    "one": ([1], 0),
+    "nothing earned at all": ([1, 1], 1),
+}
+
+
+@pytest.mark.parametrize(("epochs", "expected"), COUNTS.values(), ids=COUNTS)
+def test_the_network_that_earns_most_counts(
+    tmp_path: Path, epochs: list[int], expected: int
+) -> None:
+    """
+    Of several networks the one with the highest score counts, of equals the last.
+    """
+    folder = Path(shutil.copytree(TINY, tmp_path / "workshop"))
+    (folder / "checks" / "test_tiles.py").unlink()
+    (folder / "checks" / "test_networks.py").write_text(FITS)
+    manifest = (folder / "workshop.toml").read_text()
+    start, end = manifest.index("[rubric]"), manifest.index("[data]")
+    rubric = '[rubric]\n"net.first" = 20\n"net.second" = 20\n\n'
+    rest = manifest[end : manifest.index("[[controls]]")]
+    (folder / "workshop.toml").write_text(manifest[:start] + rubric + rest)
+    workshop = read_workshop(folder)
+    facts = []
+    for number, run in enumerate(epochs):
+        facts += [
+            ModelFact(cell=number, model=number, state=number, kind="Sequential", name=None,
+                      layers=[], steps=None, why_not="?", gap=None, compiled=None, weights=None),
+            FitFact(cell=number, model=number, before=None, state=number,
+                    data=Data(kind="arrays", x=None), validation=None, validation_split=0.0,
+                    epochs_asked=run, epochs_run=run, batch_size=None, history={}, error=None),
+        ]  # fmt: skip
+    kept = Kept(learner="ada", file="ada.ipynb", digest="sha256:0", notes=[], unreadable=None)
+    attempt = Attempt(evidence=evidence_with(facts), blobs={})
+
+    (sheet,) = score(
+        [Scorable(kept=kept, attempts=(attempt,))],
+        workshop=workshop,
+        pristine=read_pristine(workshop),
+    )
+
+    assert sheet.checks[0].saw == f"cell {expected}"
+
+
+def test_rows_of_a_set_are_counted() -> None:
+    """
+    A set is covered by all of its rows in any order, twice or among others of the lab, and by
+    nothing else.
+    """
+    pristine = read_pristine(read_workshop(TINY))
+    whole = np.arange(40, dtype=np.int32)
+    for positions, covered in (
+        (whole, True),
+        (whole[::-1], True),
+        (np.concatenate([whole, whole]), True),
+        (whole[1:], False),
+        (np.where(whole == 7, 8, whole), False),
+        (np.append(whole, np.int32(-1)), False),
+        (whole[:0], False),
+    ):
+        observed = Observed(evidence_with([]), {ROWS: positions.astype(np.int32)}, pristine)
+        assert observed.covers(tiles(1.0).array, pristine["tiles"]) is covered
