@@ -3,11 +3,10 @@ How often right work fails: the reference graded again and again, every time wit
 
     python benchmarks/fresh_reference.py -o OUT [-n 200] [-j 2] [--figures reference/trust.json]
 
-Seeds come from the digest of the submitted file. Each run gets the reference with a number in its
-metadata, which nothing reads: another file, the same cells. Evidence is kept in OUT, so a second
-call runs only what is missing. With ``--keep-earlier`` runs that an earlier nbassay made stay, too:
-they are scored with today's checks and bounds, and counted apart. Exit code 0 when no run lost a
-point.
+Seeds come from the digest of the code. Each run gets the reference with a number in a comment:
+other code, the same work. Evidence is kept in OUT, so a second call runs only what is missing. With
+``--keep-earlier`` runs that an earlier nbassay made stay, too: they are scored with today's checks
+and bounds, and counted apart. Exit code 0 when no run lost a point.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ from nbassay.classrun import default_jobs
 from nbassay.errors import EvidenceError
 from nbassay.evidence import read_evidence
 from nbassay.intervals import share
-from nbassay.notebook import digest_of
+from nbassay.notebook import decode_notebook
 from nbassay.pipeline import RunOptions, grade_class
-from nbassay.pristine import read_pristine
+from nbassay.pristine import data_digest, read_pristine
 from nbassay.records import EnvironmentFact, SubmissionResult
-from nbassay.running import data_digest, evidence_key, seed_of
+from nbassay.running import evidence_key, seed_of
 from nbassay.sandbox.choose import choose
 from nbassay.scoring import score
 from nbassay.store import Scorable, evidence_folder, read_submissions
@@ -43,9 +42,10 @@ from nbassay.workshop import Workshop, read_workshop
 
 
 def reference_again(reference: bytes, number: int) -> bytes:
-    """The reference as another file: *number* in its metadata, its cells as they are."""
+    """The reference with other code that does the same: *number* in a comment of its first cell."""
     notebook = json.loads(reference)
-    notebook["metadata"]["fresh_run"] = number
+    first = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+    first["source"] = f"# fresh run {number}\n" + "".join(first["source"])
     return json.dumps(notebook, ensure_ascii=False, indent=1).encode() + b"\n"
 
 
@@ -69,7 +69,7 @@ def refuse_known_seeds(workshop: Workshop, submissions: Sequence[Submission]) ->
     Raises:
         SystemExit: With the seeds.
     """
-    seeds = Counter(seed_of(digest_of(one.read()), 0) for one in submissions)
+    seeds = Counter(seed_of(decode_notebook(one.read()).code_digest, 0) for one in submissions)
     if workshop.manifest.calibration is not None:
         calibration = read_calibration(workshop.path(workshop.manifest.calibration))
         seeds.update(run.seed for run in calibration.runs)
@@ -83,11 +83,11 @@ def earlier_runs(submissions: Sequence[Submission], options: RunOptions) -> set[
     found = set()
     for one in submissions:
         folder = evidence_folder(options.out / "learners" / one.learner, 0)
-        digest = digest_of(one.read())
-        key = evidence_key(digest, options.workshop, options.sandbox, 0, is_fast=options.is_fast)
+        code = decode_notebook(one.read()).code_digest
+        key = evidence_key(code, options.workshop, options.sandbox, 0, is_fast=options.is_fast)
         with contextlib.suppress(EvidenceError):
             evidence, _blobs = read_evidence(folder)
-            if evidence.notebook == digest and evidence.key != key:
+            if evidence.notebook == code and evidence.key != key:
                 found.add(one.learner)
     return found
 

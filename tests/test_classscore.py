@@ -16,9 +16,8 @@ from nbassay.evidence import write_evidence
 from nbassay.files import MARK
 from nbassay.observed import Observed
 from nbassay.pipeline import score_class
-from nbassay.pristine import read_pristine
+from nbassay.pristine import data_digest, read_pristine
 from nbassay.records import Array, ArrayFact, Data, FitFact, Labels, ModelFact, Rows
-from nbassay.running import data_digest
 from nbassay.scoring import score
 from nbassay.store import Attempt, Kept, Scorable, keep
 from nbassay.workshop import Workshop, read_workshop

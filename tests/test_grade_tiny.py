@@ -678,7 +678,7 @@ def test_interrupted_class_goes_on_where_it_was(tmp_path: Path, nbassay: Nbassay
     """
     folder = tmp_path / "class"
     for number in range(4):
-        write_notebook(folder / f"a{number}.ipynb", *RIGHT_CELLS)
+        write_notebook(folder / f"a{number}.ipynb", *RIGHT_CELLS, f"{number}")
     write_notebook(folder / "z.ipynb", *RIGHT_CELLS)
     out = tmp_path / "graded"
     with subprocess.Popen(

@@ -7,28 +7,31 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import psutil
 
-from nbassay.errors import AssayError, NotebookError, OutputError
-from nbassay.evidence import write_evidence
-from nbassay.executed import executed_notebook
+from nbassay.errors import AssayError, EvidenceError, NotebookError, OutputError
+from nbassay.evidence import read_evidence, write_evidence
+from nbassay.executed import executed_notebook, read_outputs
 from nbassay.files import write_whole
-from nbassay.notebook import decode_notebook, digest_of
+from nbassay.notebook import Notebook, decode_notebook, digest_of
+from nbassay.once import Once
 from nbassay.parallel import side_by_side
 from nbassay.pristine import Pristine, read_pristine, unpack_data
 from nbassay.renaming import Renaming, lay_renamed_labels
-from nbassay.running import evidence_key, run_notebook
+from nbassay.running import Run, evidence_key, run_notebook
 from nbassay.sandbox import Sandbox
 from nbassay.scratch import scratch
 from nbassay.store import (
     CHALLENGE,
     EXECUTED_FILE,
     Kept,
+    evidence_by_key,
     evidence_folder,
+    failed_on_our_side,
     forget_evidence,
     has_evidence,
     keep,
@@ -42,6 +45,7 @@ MEMORY_A_BOX = 2 << 30
 
 
 FAILED = "failed, which is a bug in nbassay"
+SAME = "same code as another, run once"
 CHANGED = "changed since its first run; grade again"
 
 _log = logging.getLogger(__name__)
@@ -154,12 +158,16 @@ def run_tasks(
             data_folder=data,
             is_fresh=is_fresh,
             is_fast=is_fast,
+            once={
+                folder: Once(() if is_fresh else evidence_by_key(folder))
+                for folder in {task.folder.parent for task in tasks}
+            },
             should_stop=stop.is_set,
         )
         ended = side_by_side(tasks, runner.run, jobs=jobs, stop=stop)
         with contextlib.closing(ended), contextlib.closing(progress):
             for task, how in ended:
-                class_run.reused += how == "already run"
+                class_run.reused += how in ("already run", SAME)
                 class_run.not_run += how in ("could-not-start", FAILED)
                 progress.done(task.item.learner, how + _again(task))
     return class_run
@@ -181,6 +189,8 @@ class _Runner:
     data_folder: Path
     is_fresh: bool
     is_fast: bool
+    once: Mapping[Path, Once]
+    """Folder of submissions → who has what; learners never share with controls."""
     should_stop: Callable[[], bool]
 
     def run(self, task: Task) -> str:
@@ -222,30 +232,45 @@ class _Runner:
         if attempt and digest != read_kept(folder).digest:
             return CHANGED
         notes += notebook.notes
-        key = evidence_key(digest, self.workshop, self.sandbox, attempt, is_fast=self.is_fast)
+        code = notebook.code_digest
+        key = evidence_key(code, self.workshop, self.sandbox, attempt, is_fast=self.is_fast)
         if not (self.is_fresh and attempt == 0) and has_evidence(task.evidence, key):
-            self._keep(task, digest, notes, None)
+            self._keep(task, digest, notes, None, code)
+            outputs = read_outputs(folder / EXECUTED_FILE)
+            if outputs is not None:  # its text cells may be others than when it was run
+                write_whole(folder / EXECUTED_FILE, executed_notebook(notebook, outputs))
             return "already run"
+        once = self.once[folder.parent]
+        with once.turn(key) as made:
+            run = None if made is None else _made_before(made, key)
+            how = SAME
+            if run is None:
+                run = self._run_now(task, notebook)
+                reason = run.evidence.ending.reason
+                how = "done" if reason == "finished" else reason
+            if how == "interrupted":
+                return how
+            forget_evidence(folder, first=attempt)  # repeats of an older run are not of this one
+            if attempt == 0:
+                write_whole(folder / EXECUTED_FILE, executed_notebook(notebook, run.outputs))
+            self._keep(task, digest, notes, None, code)
+            write_evidence(task.evidence, run.evidence, run.blobs)
+            once.add(key, task.evidence)
+        return how
+
+    def _run_now(self, task: Task, notebook: Notebook) -> Run:
         with self._labels(task) as renaming:
-            run = run_notebook(
+            return run_notebook(
                 notebook,
                 workshop=self.workshop,
                 pristine=self.pristine,
                 data_folder=self.data_folder,
                 sandbox=self.sandbox,
-                attempt=attempt,
+                attempt=task.attempt,
                 is_fast=self.is_fast,
                 renaming=renaming,
                 should_stop=self.should_stop,
             )
-        if run.evidence.ending.reason == "interrupted":
-            return "interrupted"
-        forget_evidence(folder, first=attempt)  # repeats of an older run say nothing of this one
-        if attempt == 0:
-            write_whole(folder / EXECUTED_FILE, executed_notebook(notebook, run.outputs))
-        self._keep(task, digest, notes, None)
-        write_evidence(task.evidence, run.evidence, run.blobs)
-        return "done" if run.evidence.ending.reason == "finished" else run.evidence.ending.reason
 
     @contextlib.contextmanager
     def _labels(self, task: Task) -> Iterator[Renaming | None]:
@@ -257,7 +282,14 @@ class _Runner:
             folder.chmod(0o755)
             yield lay_renamed_labels(self.workshop, self.pristine, folder)
 
-    def _keep(self, task: Task, digest: str, notes: list[str], unreadable: str | None) -> None:
+    def _keep(
+        self,
+        task: Task,
+        digest: str,
+        notes: list[str],
+        unreadable: str | None,
+        code: str | None = None,
+    ) -> None:
         item = task.item
         keep(
             task.folder,
@@ -267,5 +299,21 @@ class _Runner:
                 digest=digest,
                 notes=notes,
                 unreadable=unreadable,
+                code=code,
             ),
         )
+
+
+def _made_before(folder: Path, key: str) -> Run | None:
+    """The run that left its evidence in *folder*; None when it cannot be used again."""
+    # Outputs first: whoever runs another notebook into that folder removes the evidence before.
+    outputs = read_outputs(folder.parent / EXECUTED_FILE)
+    if outputs is None:
+        return None
+    try:
+        evidence, blobs = read_evidence(folder)
+    except EvidenceError:
+        return None
+    if evidence.key != key or failed_on_our_side(evidence):
+        return None
+    return Run(evidence=evidence, blobs=blobs, outputs=outputs)

@@ -14,9 +14,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from nbassay.answers import Answers
-from nbassay.pristine import Pristine, read_pristine
+from nbassay.pristine import Pristine, data_digest, read_pristine
 from nbassay.records import SubmissionResult
-from nbassay.running import data_digest
 from nbassay.scoring import score
 from nbassay.store import LEARNERS, Intern, Scorable, read_submissions
 from nbassay.workshop import Workshop

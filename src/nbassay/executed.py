@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import struct
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -64,6 +65,19 @@ def executed_notebook(notebook: Notebook, outputs: dict[int, list[dict[str, Any]
         },
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def read_outputs(path: Path) -> dict[int, list[dict[str, Any]]] | None:
+    """Outputs by cell of a notebook that `executed_notebook` made; None when it is none."""
+    try:
+        cells = json.loads(path.read_bytes())["cells"]
+        return {
+            index: list(cell["outputs"])
+            for index, cell in enumerate(cells)
+            if cell["cell_type"] == "code"
+        }
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _clean(output: dict[str, Any], budget: _Budget) -> dict[str, Any] | None:

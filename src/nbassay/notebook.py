@@ -8,6 +8,8 @@ import re
 import uuid
 from typing import Any
 
+import msgspec
+
 from nbassay.errors import NotebookError
 from nbassay.notebook_file import MOST_CELLS, read_notebook_file, refuse_much_code
 from nbassay.reporting.text import one_line
@@ -45,10 +47,28 @@ class Notebook:
             if cell["cell_type"] == "code" and cell["source"].strip()
         ]
 
+    @property
+    def code_digest(self) -> str:
+        """``sha256:…`` of the code cells and their places: all that a run depends on."""
+        return digest_of(msgspec.json.encode(self.code_cells))
+
+    @property
+    def runnable(self) -> dict[str, Any]:
+        """*content* without the texts of cells that are not run: a box is not sent them."""
+        cells = [
+            cell if cell["cell_type"] == "code" else {**cell, "source": ""}
+            for cell in self.content["cells"]
+        ]
+        return {**self.content, "cells": cells}
+
 
 def digest_of(raw: bytes) -> str:
     """``sha256:…`` of a submitted file."""
     return f"sha256:{hashlib.sha256(raw).hexdigest()}"
+
+
+NO_CODE = digest_of(b"[]")
+"""`Notebook.code_digest` of a notebook whose cells hold none."""
 
 
 def decode_notebook(raw: bytes) -> Notebook:

@@ -19,12 +19,12 @@ from nbassay.classrun import ClassRun, Progress, Task, run_tasks, tasks_of
 from nbassay.classscore import Scorer, score_learners
 from nbassay.errors import ManifestError, OutputError
 from nbassay.files import MARK, write_whole
-from nbassay.pristine import read_pristine
+from nbassay.identical import identical_learners, with_notes_of_same_code
+from nbassay.pristine import data_digest, read_pristine
 from nbassay.records import SCHEMA_RESULTS, ControlResult, Results, SubmissionResult, WorkshopId
 from nbassay.renaming import why_not_renamable
 from nbassay.repeats import may_be_unlucky
 from nbassay.reporting.write import write_reports
-from nbassay.running import data_digest
 from nbassay.sandbox import ProbeResult, Sandbox
 from nbassay.scoring import class_notes, judge_control
 from nbassay.store import (
@@ -249,12 +249,14 @@ def _scored(
         sheets += group
         used |= asked
     judged, reference = _judge(workshop, control_sheets)
+    identical = identical_learners(out / LEARNERS, mark.learners)
     results = Results(
         schema=SCHEMA_RESULTS,
         workshop=WorkshopId(title=workshop.manifest.title, digest=workshop.digest()),
         controls=judged,
         reference=reference,
-        submissions=sheets,
+        submissions=with_notes_of_same_code(sheets, identical),
+        identical=identical,
         notes=class_notes(controls, workshop),
         fresh_runs=fresh_runs(workshop),
     )

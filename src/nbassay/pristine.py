@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import hashlib
 import io
 import os
 import tempfile
@@ -17,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 import idx2numpy
+import msgspec
 import numpy as np
 
 from nbassay.errors import DataError
@@ -126,6 +128,14 @@ class RowIndex:
             found = self._sorted[at] == part
             positions[start : start + CHUNK] = np.where(found, self._order[at], UNKNOWN)
         return positions
+
+
+def data_digest(workshop: Workshop) -> str:
+    """Of the lab's data, their levels and the order of their sets."""
+    part = workshop.manifest.data
+    files = {name: file.sha256 for name, file in part.files.items()}
+    sets = [[name, one.features, one.labels] for name, one in part.sets.items()]
+    return hashlib.sha256(msgspec.json.encode([files, sets, part.levels])).hexdigest()
 
 
 def read_pristine(workshop: Workshop) -> Pristine:

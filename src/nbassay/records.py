@@ -424,7 +424,7 @@ class Evidence(Record, frozen=True, kw_only=True):
 
     schema: Literal["nbassay/evidence/1"]
     notebook: Label
-    """``sha256:…`` of the submitted file."""
+    """``sha256:…`` of the code cells and their places."""
     key: Label
     """Digest of all that the run depended on; equal keys need no second run."""
     data: Label
@@ -595,5 +595,7 @@ class Results(Record, frozen=True, kw_only=True):
     submissions: list[SubmissionResult]
     notes: list[str] = []
     """What an instructor must know of the class as a whole."""
+    identical: list[list[str]] = []
+    """Learners whose code is the same, by name: it was run once for all of them."""
     fresh_runs: FreshRuns | None = None
     """None when the workshop names no such figures, or they were measured under other bounds."""

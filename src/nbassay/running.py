@@ -22,7 +22,7 @@ from nbassay.evidence import Collector
 from nbassay.inside.executor import Job
 from nbassay.inside.workspace import FOLDERS, LAB
 from nbassay.notebook import Notebook
-from nbassay.pristine import Pristine
+from nbassay.pristine import Pristine, data_digest
 from nbassay.records import SCHEMA_EVIDENCE, Evidence
 from nbassay.renaming import Renaming
 from nbassay.sandbox import Box, Mount, Sandbox
@@ -77,21 +77,21 @@ def run_notebook(
         data_folder: The lab's raw files on the host (see `nbassay.pristine.unpack_data`).
         attempt: 0 first; every attempt has other seeds.
         is_fast: Let ``fit`` run many batches a call where that gives the same bits.
-        seed: For Python, NumPy and TensorFlow; drawn from the submission's digest by default.
+        seed: For Python, NumPy and TensorFlow; drawn from the code's digest by default.
         renaming: Of a challenge run: lays label files with other names for the classes.
         should_stop: Asked several times a second; True ends the box as ``interrupted``.
     """
     limits = workshop.limits
     nonce = secrets.token_bytes(32)
     job = Job(
-        notebook=notebook.content,
+        notebook=notebook.runnable,
         cell_s=limits.cell_s,
         output_bytes=int(limits.output_mb * (1 << 20)),
         facts_bytes=int(limits.evidence_mb * (1 << 20) * FACTS_SHARE),
         nonce=nonce.hex(),
         widths=pristine.widths,
         levels=pristine.levels,
-        seed=seed_of(notebook.digest, attempt) if seed is None else seed,
+        seed=seed_of(notebook.code_digest, attempt) if seed is None else seed,
         packages=workshop.manifest.packages,
         attempt=attempt,
         loaders=workshop.manifest.data.loaders,
@@ -112,8 +112,8 @@ def run_notebook(
     facts, blobs = collector.finish(pristine.keyed(nonce))
     evidence = Evidence(
         schema=SCHEMA_EVIDENCE,
-        notebook=notebook.digest,
-        key=evidence_key(notebook.digest, workshop, sandbox, attempt, is_fast=is_fast),
+        notebook=notebook.code_digest,
+        key=evidence_key(notebook.code_digest, workshop, sandbox, attempt, is_fast=is_fast),
         data=data_digest(workshop),
         sandbox=sandbox.mode,
         is_isolated=sandbox.is_isolated,
@@ -166,7 +166,7 @@ def _with_second_box(
 
 
 def evidence_key(
-    digest: str, workshop: Workshop, sandbox: Sandbox, attempt: int, *, is_fast: bool
+    code_digest: str, workshop: Workshop, sandbox: Sandbox, attempt: int, *, is_fast: bool
 ) -> str:
     """Names what a run depends on: equal keys need no second run."""
     packages = {"nbassay": metadata.version("nbassay"), "python": platform.python_version()}
@@ -180,7 +180,7 @@ def evidence_key(
         workshop.manifest.data.loaders,
         workshop.manifest.typed,
         _probe_digest(),
-        digest,
+        code_digest,
         sandbox.name,
         attempt,
         is_fast,
@@ -188,14 +188,6 @@ def evidence_key(
         data_digest(workshop),
     ]
     return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
-
-
-def data_digest(workshop: Workshop) -> str:
-    """Of the lab's data, their levels and the order of their sets."""
-    part = workshop.manifest.data
-    files = {name: file.sha256 for name, file in part.files.items()}
-    sets = [[name, one.features, one.labels] for name, one in part.sets.items()]
-    return hashlib.sha256(msgspec.json.encode([files, sets, part.levels])).hexdigest()
 
 
 @functools.cache
@@ -212,9 +204,9 @@ def _probe_digest() -> str:
     return hasher.hexdigest()
 
 
-def seed_of(digest: str, attempt: int) -> int:
-    """The seed of a run: the same submission gives the same evidence."""
-    return int(hashlib.sha256(f"{digest} {attempt}".encode()).hexdigest()[:8], 16) >> 1
+def seed_of(code_digest: str, attempt: int) -> int:
+    """The seed of a run: the same code gives the same evidence."""
+    return int(hashlib.sha256(f"{code_digest} {attempt}".encode()).hexdigest()[:8], 16) >> 1
 
 
 def _data_mounts(workshop: Workshop, data_folder: Path, renaming: Renaming | None) -> list[Mount]:

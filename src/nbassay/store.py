@@ -55,6 +55,8 @@ class Kept(Record, frozen=True, kw_only=True):
     digest: str
     notes: list[str]
     unreadable: str | None
+    code: str | None = None
+    """Digest of the code cells and their places; None when they could not be read."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,6 +124,22 @@ def has_evidence(folder: Path, key: str) -> bool:
     except EvidenceError:
         return False
     return evidence.key == key and not failed_on_our_side(evidence)
+
+
+def evidence_by_key(learners: Path) -> Iterator[tuple[str, Path]]:
+    """Key and folder of all evidence of submissions below *learners*."""
+    for file in submission_files(learners):
+        for attempt in (*range(MOST_ATTEMPTS), CHALLENGE):
+            folder = evidence_folder(file.parent, attempt)
+            with contextlib.suppress(OSError, msgspec.DecodeError):
+                told = msgspec.json.decode((folder / EVIDENCE_FILE).read_bytes(), type=_Key)
+                yield told.key, folder
+
+
+class _Key(msgspec.Struct):
+    """The part of evidence that says what run it is of."""
+
+    key: str
 
 
 def failed_on_our_side(evidence: Evidence) -> bool:
@@ -259,8 +277,8 @@ def _attempt(folder: Path, attempt: int, kept: Kept, intern: Intern, data: str) 
         EvidenceError: There is none.
     """
     evidence, blobs = read_evidence(evidence_folder(folder, attempt))
-    if evidence.notebook != kept.digest:
-        raise EvidenceError("its evidence is of another file than was handed in")
+    if evidence.notebook != (kept.code or kept.digest):
+        raise EvidenceError("its evidence is of other code than was handed in")
     if evidence.data != data:
         raise EvidenceError("its evidence refers to other lab data than the workshop has now")
     shared = {ref: _interned(array, intern) for ref, array in blobs.items()}

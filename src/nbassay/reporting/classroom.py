@@ -73,6 +73,7 @@ def class_page(
         histogram=_histogram(shares),
         checks=_check_rates(results, step_titles),
         misconceptions=_misconceptions(submissions),
+        identical=tuple(tuple(map(_report_link, group)) for group in results.identical),
         controls=tuple(_control(control) for control in results.controls),
         chance=chance_sentence(results.fresh_runs) if results.fresh_runs else None,
         environment=tuple(
@@ -88,6 +89,7 @@ def class_page(
         ("marks", "Distribution of marks", page.histogram is not None),
         ("checks", "Checks", bool(page.checks)),
         ("misconceptions", "Misconceptions", bool(page.misconceptions)),
+        ("identical", "Same code", bool(page.identical)),
         ("controls", "Controls", True),
     )
     contents = tuple(Link(target=key, text=text) for key, text, has in sections if has)
@@ -242,6 +244,10 @@ def _check_rate(
     )
 
 
+def _report_link(learner: str) -> Link:
+    return Link(target=report_href(learner), text=one_line(learner, limit=200))
+
+
 def _misconceptions(submissions: Sequence[SubmissionResult]) -> tuple[MisconceptionLine, ...]:
     hints: dict[str, str] = {}
     learners: dict[str, list[SubmissionResult]] = {}
@@ -256,10 +262,7 @@ def _misconceptions(submissions: Sequence[SubmissionResult]) -> tuple[Misconcept
             hint=visible(hints[key]),
             count=len(who),
             count_noun="learner" if len(who) == 1 else "learners",
-            learners=tuple(
-                Link(target=report_href(one.learner), text=one_line(one.learner, limit=200))
-                for one in who
-            ),
+            learners=tuple(_report_link(one.learner) for one in who),
         )
         for key, who in by_count
     )

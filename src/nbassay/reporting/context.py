@@ -391,6 +391,8 @@ class ClassPage:
     """Worst pass rate first."""
     misconceptions: tuple[MisconceptionLine, ...]
     """Commonest first."""
+    identical: tuple[tuple[Link, ...], ...]
+    """Learners whose code is the same; targets are reports, relative to the class page."""
     controls: tuple[ControlLine, ...]
     """In the order they were given."""
     chance: str | None
