@@ -12,7 +12,7 @@ import functools
 import hashlib
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,6 +21,7 @@ import numpy as np
 import nbassay
 from nbassay.files import write_whole
 from nbassay.records import Step
+from nbassay.stages import Stages
 
 COMPUTED_BY = ("measure.py", "network.py")
 """Modules that decide what an answer is."""
@@ -30,11 +31,27 @@ _NAME = re.compile(r"[0-9a-f]{64}")
 class Answers:
     """Answers by name, in a folder of files, or without one in memory."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, stages: Stages | None = None) -> None:
+        self.stages = stages or Stages()
         self._folder = folder
         self._held: dict[str, bytes] = {}
         self.used: set[str] = set()
         """Names that were asked for."""
+
+    def of(self, name: str, count: int, ask: Callable[[], np.ndarray]) -> np.ndarray:
+        """
+        Answers to *count* rows, int64 (count,): those that are kept, or what *ask* finds.
+
+        Raises:
+            OutputError: They cannot be kept.
+        """
+        kept = self.get(name, count)
+        if kept is not None:
+            return kept
+        with self.stages.stage("measure"):
+            found = ask()
+        self.put(name, found)
+        return found
 
     def get(self, name: str, count: int) -> np.ndarray | None:
         """

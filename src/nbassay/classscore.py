@@ -17,11 +17,23 @@ from nbassay.answers import Answers
 from nbassay.pristine import Pristine, data_digest, read_pristine
 from nbassay.records import SubmissionResult
 from nbassay.scoring import score
-from nbassay.store import LEARNERS, Intern, Scorable, read_submissions
+from nbassay.stages import Stages
+from nbassay.store import LEARNERS, Scorable, read_submissions
 from nbassay.workshop import Workshop
 
 GROUP = 50
 """Learners whose evidence is held at once, 1 to 2 MB each; beginning a group takes 0.2 s."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scored:
+    """Some submissions of a class, scored."""
+
+    sheets: list[SubmissionResult]
+    used: set[str]
+    """Names of the answers that they asked for."""
+    seconds: dict[str, float]
+    """Stage → what it took (see `nbassay.stages`)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,38 +48,40 @@ class Scorer:
     measured: Path | None
     """Folder of what was measured before; None keeps it in memory."""
 
-    def learners(self, group: Sequence[str]) -> tuple[list[SubmissionResult], set[str]]:
+    def learners(self, group: Sequence[str]) -> Scored:
         """
-        Sheets of *group*, by name, and names of the answers that they asked for.
+        Score *group*, by name.
 
         Raises:
             OutputError: A file of the class cannot be read or written.
         """
-        intern: Intern = {}
-        data = data_digest(self.workshop)
-        found = read_submissions(self.out / LEARNERS, intern, data=data, only=group, expected=group)
-        return self.sheets(list(found), are_challenged=self.are_all_challenged)
+        stages = Stages()
+        with stages.stage("read"):
+            data = data_digest(self.workshop)
+            found = list(
+                read_submissions(self.out / LEARNERS, {}, data=data, only=group, expected=group)
+            )
+        return self.submissions(found, stages, are_challenged=self.are_all_challenged)
 
-    def sheets(
-        self, submissions: Sequence[Scorable], *, are_challenged: bool
-    ) -> tuple[list[SubmissionResult], set[str]]:
-        """Sheets of *submissions* and names of the answers that they asked for."""
-        answers = Answers(self.measured)
-        sheets = score(
-            submissions,
-            workshop=self.workshop,
-            pristine=self.pristine,
-            challenged=range(len(submissions)) if are_challenged else (),
-            answers=answers,
-        )
-        return sheets, answers.used
+    def submissions(
+        self, submissions: Sequence[Scorable], stages: Stages, *, are_challenged: bool
+    ) -> Scored:
+        """Score *submissions*, by position; what that takes is added to *stages*."""
+        answers = Answers(self.measured, stages)
+        with stages.stage("check"):
+            sheets = score(
+                submissions,
+                workshop=self.workshop,
+                pristine=self.pristine,
+                challenged=range(len(submissions)) if are_challenged else (),
+                answers=answers,
+            )
+        return Scored(sheets=sheets, used=answers.used, seconds=stages.seconds)
 
 
-def score_learners(
-    scorer: Scorer, learners: Sequence[str], *, jobs: int
-) -> Iterator[tuple[list[SubmissionResult], set[str]]]:
+def score_learners(scorer: Scorer, learners: Sequence[str], *, jobs: int) -> Iterator[Scored]:
     """
-    Sheets of *learners*, group after group, and names of the answers that each group asked for.
+    Score *learners*, group after group.
 
     Args:
         learners: In the order in which sheets are wanted.
@@ -110,5 +124,5 @@ def _begin(out: Path, workshop: Workshop, are_all_challenged: bool, measured: Pa
     )
 
 
-def _of_group(group: Sequence[str]) -> tuple[list[SubmissionResult], set[str]]:
+def _of_group(group: Sequence[str]) -> Scored:
     return _scorer.learners(group)

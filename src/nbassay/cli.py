@@ -10,6 +10,7 @@ import dataclasses
 import io
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ from nbassay.options import (
     NOT_RUN,
     OUTPUT,
     PROCESSES,
+    PROFILE,
     QUIET,
     SANDBOX,
     SLOW_FIT,
@@ -60,6 +62,7 @@ from nbassay.pipeline import (
 from nbassay.records import Results
 from nbassay.reporting.text import visible
 from nbassay.sandbox.choose import choose
+from nbassay.stages import read_stages
 from nbassay.store import read_results
 from nbassay.submissions import Submission, find_submissions
 
@@ -90,16 +93,26 @@ class BarProgress:
 
 
 class LineProgress:
-    """A plain line a notebook, for a pipe or a log."""
+    """A plain line a notebook, with the time left, for a pipe or a log."""
 
     def start(self, total: int) -> None:
-        self._total, self._done = total, 0
+        self._total, self._done, self._started = total, 0, time.monotonic()
 
     def done(self, name: str, how: str) -> None:
         self._done += 1
-        click.echo(f"[{self._done}/{self._total}] {name}: {how}", err=True)
+        left = time_left(time.monotonic() - self._started, self._done, self._total)
+        click.echo(f"[{self._done}/{self._total}{left}] {name}: {how}", err=True)
 
     def close(self) -> None: ...
+
+
+def time_left(seconds: float, done: int, total: int) -> str:
+    """How long the rest of *total* takes if it goes on like the *done*: ``, about 12 min left``."""
+    left = seconds / done * (total - done)
+    if left < 60:
+        return ""
+    minutes = round(left / 60)
+    return f", about {minutes} min left" if minutes < 120 else f", about {minutes / 60:.0f} h left"
 
 
 class NoProgress:
@@ -133,6 +146,7 @@ def cli() -> None:
 @SLOW_FIT
 @CHALLENGE
 @click.option("--fail-under", metavar="MARK", type=float, help="Exit 1 if a mark is below this.")
+@PROFILE
 @QUIET
 @JSON
 def grade(
@@ -146,6 +160,7 @@ def grade(
     is_slow: bool,
     challenge: Challenge,
     fail_under: float | None,
+    has_profile: bool,
     is_quiet: bool,
     as_json: bool,
 ) -> int:
@@ -174,6 +189,7 @@ def grade(
     _print_class(results, as_json)
     click.echo(f"Class page: {out / 'index.html'}", err=True)
     click.echo(f"Reports:    {out / 'learners'}/*/report.html", err=True)
+    _tell_stages(out, has_profile)
     return _exit_code(results, fail_under)
 
 
@@ -186,6 +202,7 @@ def grade(
 @SANDBOX
 @FRESH
 @SLOW_FIT
+@PROFILE
 @QUIET
 def run(
     paths: tuple[Path, ...],
@@ -196,6 +213,7 @@ def run(
     sandbox_name: str,
     is_fresh: bool,
     is_slow: bool,
+    has_profile: bool,
     is_quiet: bool,
 ) -> int:
     """Run notebooks and keep their evidence; `score` and `report` go on from it."""
@@ -213,6 +231,7 @@ def run(
     with owned(out):
         options = _with_proven_walls(options)
         class_run = run_class(options, submissions, control_submissions(workshop))
+    _tell_stages(out, has_profile)
     return NOT_RUN if class_run.not_run else DONE
 
 
@@ -220,24 +239,30 @@ def run(
 @click.argument("out", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @WORKSHOP
 @PROCESSES
+@PROFILE
 @JSON
-def score(out: Path, workshop_folder: Path | None, jobs: int | None, as_json: bool) -> int:
+def score(
+    out: Path, workshop_folder: Path | None, jobs: int | None, has_profile: bool, as_json: bool
+) -> int:
     """Score the evidence in OUT again; no notebook is run."""
     workshop = open_workshop(workshop_folder)
     with owned(out, must_be_graded=True):
         results = score_class(out, workshop=workshop, jobs=jobs or default_jobs())
     _print_class(results, as_json)
+    _tell_stages(out, has_profile)
     return _exit_code(results, None)
 
 
 @cli.command()
 @click.argument("out", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @WORKSHOP
-def report(out: Path, workshop_folder: Path | None) -> int:
+@PROFILE
+def report(out: Path, workshop_folder: Path | None, has_profile: bool) -> int:
     """Render the reports in OUT again from its results.json."""
     with owned(out, must_be_graded=True):
         results = report_class(out, workshop=open_workshop(workshop_folder))
     click.echo(out / "index.html")
+    _tell_stages(out, has_profile)
     return _exit_code(results, None)
 
 
@@ -508,6 +533,13 @@ def _print_class(results: Results, as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(results)).decode())
     else:
         print_class(results, console=Console())
+
+
+def _tell_stages(out: Path, has_profile: bool) -> None:
+    from nbassay.reporting.terminal import print_stages
+
+    if has_profile:
+        print_stages(read_stages(out), console=Console(stderr=True))
 
 
 def _exit_code(results: Results, fail_under: float | None) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -80,18 +81,22 @@ def predicted_classes(
     observed.spend(cost)
     rows = [observed.evidence.data, part.name, part.count]
     name = name_of(state.steps, observed.blobs, preparation, rows)
-    kept = observed.answers.get(name, part.count)
-    if kept is not None:
-        return kept
+    return observed.answers.of(
+        name, part.count, lambda: _asked(state.steps or [], observed, preparation, part)
+    )
+
+
+def _asked(
+    steps: Sequence[Step], observed: Observed, preparation: Preparation, part: PristineSet
+) -> np.ndarray:
+    """The answers of a chain of steps, computed here."""
     answers = []
     for start in range(0, part.count, CHUNK_ROWS):
         x = preparation.apply(part.rows[start : start + CHUNK_ROWS])
         with np.errstate(all="ignore"):
-            output = run_steps(state.steps, observed.blobs, x)
+            output = run_steps(steps, observed.blobs, x)
         answers.append(output.reshape(len(x), -1).argmax(axis=1))
-    classes = np.concatenate(answers)
-    observed.answers.put(name, classes)
-    return classes
+    return np.concatenate(answers)
 
 
 def measure(

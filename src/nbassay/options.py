@@ -78,6 +78,9 @@ CHALLENGE = click.option(
     help="Whose notebooks run once more with secretly renamed classes, which tells work done in "
     "the run from work brought along: suspicious, all, never.",
 )
+PROFILE = click.option(
+    "--profile", "has_profile", is_flag=True, help="Tell where the seconds went, stage by stage."
+)
 QUIET = click.option("-q", "--quiet", "is_quiet", is_flag=True, help="No progress.")
 JSON = click.option(
     "--json", "as_json", is_flag=True, help="Print results.json instead of a table."

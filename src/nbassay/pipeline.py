@@ -27,6 +27,7 @@ from nbassay.repeats import may_be_unlucky
 from nbassay.reporting.write import write_reports
 from nbassay.sandbox import ProbeResult, Sandbox
 from nbassay.scoring import class_notes, judge_control
+from nbassay.stages import Stages, read_stages
 from nbassay.store import (
     CHALLENGE,
     LEARNERS,
@@ -163,16 +164,20 @@ def grade_class(
 
 
 def _run(options: RunOptions, tasks: Sequence[Task], class_run: ClassRun | None) -> ClassRun:
-    return run_tasks(
-        tasks,
-        workshop=options.workshop,
-        sandbox=options.sandbox,
-        jobs=options.jobs,
-        progress=options.progress,
-        is_fresh=options.is_fresh,
-        is_fast=options.is_fast,
-        class_run=class_run,
-    )
+    stages = Stages()
+    with stages.stage("run"):
+        class_run = run_tasks(
+            tasks,
+            workshop=options.workshop,
+            sandbox=options.sandbox,
+            jobs=options.jobs,
+            progress=options.progress,
+            is_fresh=options.is_fresh,
+            is_fast=options.is_fast,
+            class_run=class_run,
+        )
+    stages.keep(options.out)
+    return class_run
 
 
 def _unlucky(results: Results, options: RunOptions) -> set[Path]:
@@ -212,9 +217,11 @@ def score_class(out: Path, *, workshop: Workshop, jobs: int = 1) -> Results:
         OutputError: Nothing was run into *out*.
     """
     measured = out / MEASURED
-    results, used = _scored(out, workshop=workshop, jobs=jobs, measured=measured)
+    stages = Stages()
+    results, used = _scored(out, stages, workshop=workshop, jobs=jobs, measured=measured)
     Answers(measured).forget_others(used)
     write_results(out, results)
+    stages.keep(out)
     return results
 
 
@@ -225,16 +232,17 @@ def scored_class(out: Path, *, workshop: Workshop) -> Results:
     Raises:
         ManifestError, DataError, OutputError: As `score_class`.
     """
-    return _scored(out, workshop=workshop, jobs=1, measured=None)[0]
+    return _scored(out, Stages(), workshop=workshop, jobs=1, measured=None)[0]
 
 
 def _scored(
-    out: Path, *, workshop: Workshop, jobs: int, measured: Path | None
+    out: Path, stages: Stages, *, workshop: Workshop, jobs: int, measured: Path | None
 ) -> tuple[Results, set[str]]:
     """Results, and names of the answers in *measured* that they came from."""
     mark = read_mark(out)
     _refuse_other_workshop(out, mark, workshop)
-    controls = list(read_submissions(out / "controls", {}, data=data_digest(workshop)))
+    with stages.stage("read"):
+        controls = list(read_submissions(out / "controls", {}, data=data_digest(workshop)))
     scorer = Scorer(
         out=out,
         workshop=workshop,
@@ -243,12 +251,14 @@ def _scored(
         measured=measured,
     )
     # Controls come first, and alone: what is wrong with the checks themselves is told at once.
-    control_sheets, used = scorer.sheets(controls, are_challenged=False)
-    sheets = []
-    for group, asked in score_learners(scorer, _by_name(out, mark.learners), jobs=jobs):
-        sheets += group
-        used |= asked
-    judged, reference = _judge(workshop, control_sheets)
+    of_controls = scorer.submissions(controls, stages, are_challenged=False)
+    sheets: list[SubmissionResult] = []
+    used = of_controls.used
+    for group in score_learners(scorer, _by_name(out, mark.learners), jobs=jobs):
+        sheets += group.sheets
+        used |= group.used
+        stages.add(group.seconds)
+    judged, reference = _judge(workshop, of_controls.sheets)
     identical = identical_learners(out / LEARNERS, mark.learners)
     results = Results(
         schema=SCHEMA_RESULTS,
@@ -294,15 +304,18 @@ def report_class(out: Path, *, workshop: Workshop) -> Results:
         OutputError: There are no results, or a file cannot be written.
     """
     results = read_results(out)
-    test = read_pristine(workshop).sets.get("test")
-    write_reports(
-        results,
-        workshop_title=workshop.manifest.title,
-        reports_dir=workshop.path(workshop.manifest.reports),
-        pristine_rows=None if test is None else lambda index: test.rows[index],
-        out=out,
-        step_titles=workshop.step_titles,
-    )
+    stages = Stages()
+    with stages.stage("render"):
+        test = read_pristine(workshop).sets.get("test")
+        write_reports(
+            results,
+            workshop_title=workshop.manifest.title,
+            reports_dir=workshop.path(workshop.manifest.reports),
+            pristine_rows=None if test is None else lambda index: test.rows[index],
+            out=out,
+            step_titles=workshop.step_titles,
+        )
+    stages.keep(out)
     return results
 
 
@@ -330,6 +343,7 @@ def _write_run_record(
             if (used := read_used(options.out / "learners" / learner)) is not None
         },
         "kept": class_run.reused if class_run else 0,
+        "stages": read_stages(options.out) if class_run else {},
     }
     text = msgspec.json.format(msgspec.json.encode(record))
     write_whole(options.out / MARK, text + b"\n")

@@ -7,6 +7,7 @@ through `visible`: a learner's text can neither style the terminal nor move its 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich import box
@@ -27,6 +28,7 @@ from nbassay.reporting.wording import (
     first_lost,
     lost_points,
 )
+from nbassay.stages import STAGES
 
 _OUTCOME_STYLES = {
     "passed": "green",
@@ -202,3 +204,18 @@ def _accuracy(value: float | None) -> str:
 
 def _indented(text: Text, columns: int) -> RenderableType:
     return Padding(text, (0, 0, 0, columns))
+
+
+def print_stages(seconds: Mapping[str, float], *, console: Console) -> None:
+    """Print where the seconds went: a row a stage, in the order in which they come."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
+    total = sum(seconds.values())
+    table.add_column("Stage", footer="all")
+    table.add_column("Seconds", justify="right", footer=f"{total:.1f}")
+    table.add_column("Share", justify="right")
+    table.add_column("What")
+    for stage, words in STAGES.items():
+        if stage in seconds:
+            share = seconds[stage] / total if total else 0.0
+            table.add_row(stage, f"{seconds[stage]:.1f}", percent(share, decimals=0), words)
+    console.print(table)

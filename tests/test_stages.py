@@ -1,0 +1,94 @@
+"""run.json tells where the seconds went, and `--profile` prints it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import TINY, Nbassay
+from test_classscore import lay_class
+
+from nbassay.cli import time_left
+from nbassay.errors import OutputError
+from nbassay.files import MARK
+from nbassay.stages import STAGES, Stages, read_stages
+from nbassay.workshop import read_workshop
+
+
+def test_a_second_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What a stage inside another takes is not counted as that other's, too.
+    """
+    clock = iter([0.0, 10.0, 13.0, 20.0, 30.0, 31.0, 40.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    stages = Stages()
+
+    with stages.stage("check"):  # from 0
+        with stages.stage("measure"):  # 10 to 13
+            pass
+        with pytest.raises(ValueError, match="too large"), stages.stage("measure"):  # 20 to 30
+            raise ValueError("too large")
+    # to 31
+
+    assert stages.seconds == {"measure": 13.0, "check": 18.0}
+
+
+def test_seconds_are_added_to_what_run_json_tells(tmp_path: Path) -> None:
+    """
+    Stages add up from call to call, nothing else in run.json changes, and no results do.
+    """
+    lay_class(tmp_path, read_workshop(TINY), 3)
+    before = json.loads((tmp_path / MARK).read_bytes())
+    stages = Stages()
+    stages.add({"render": 1.5, "run": 2.0})
+
+    stages.keep(tmp_path)
+    stages.keep(tmp_path)
+
+    assert read_stages(tmp_path) == {"run": 4.0, "render": 3.0}
+    after = json.loads((tmp_path / MARK).read_bytes())
+    assert after == {**before, "stages": {"run": 4.0, "render": 3.0}}
+
+
+def test_a_spoiled_record_is_told(tmp_path: Path) -> None:
+    """
+    Seconds that are none are an error that says where, not a table of nonsense.
+    """
+    (tmp_path / MARK).write_text('{"stages": {"run": "long"}}')
+
+    with pytest.raises(OutputError, match=r"run\.json: stages"):
+        read_stages(tmp_path)
+
+
+def test_profile_prints_the_stages(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    `score` and `report` tell their stages on standard error with --profile, and keep them without.
+    """
+    lay_class(tmp_path, read_workshop(TINY), 3)
+
+    scored = nbassay("score", tmp_path, "--profile", "--json")
+    reported = nbassay("report", tmp_path)
+    again = nbassay("report", tmp_path, "--profile")
+
+    assert len(json.loads(scored.stdout)["submissions"]) == 3
+    assert list(read_stages(tmp_path)) == ["read", "check", "render"]
+    assert STAGES["check"] in scored.stderr
+    assert STAGES["render"] not in scored.stderr + reported.stderr
+    assert STAGES["render"] in again.stderr
+
+
+LEFT = {
+    "nothing": (100.0, 10, 10, ""),
+    "less than a minute": (50.0, 10, 20, ""),
+    "minutes": (60.0, 2, 26, ", about 12 min left"),
+    "hours": (600.0, 1, 22, ", about 4 h left"),
+}
+
+
+@pytest.mark.parametrize(("seconds", "done", "total", "words"), LEFT.values(), ids=LEFT)
+def test_the_time_left_is_told(seconds: float, done: int, total: int, words: str) -> None:
+    """
+    A line of progress says how long the rest takes, once that is worth saying.
+    """
+    assert time_left(seconds, done, total) == words
