@@ -155,6 +155,15 @@ def _run_pytest(folder: Path, recorder: Recorder) -> str:
         "no:xdist",
         "-p",
         "no:hypothesispytest",
+        # What they do for each check of each learner takes a fifth of the time and decides nothing.
+        "-p",
+        "no:logging",
+        "-p",
+        "no:warnings",
+        "-p",
+        "no:unraisableexception",
+        "-p",
+        "no:threadexception",
         "--disable-warnings",
     ]
     with (
