@@ -1,0 +1,58 @@
+"""The benchmark of scoring and rendering: classes that it grows, figures that are on the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from bench import FIGURES, ROOT
+from conftest import TINY
+from rescoring import Figures, grow, table
+from safetensors.numpy import load_file
+from test_classscore import ROWS, lay_class
+
+from nbassay.evidence import ARRAYS_FILE
+from nbassay.pipeline import score_class
+from nbassay.records import SubmissionResult
+from nbassay.workshop import read_workshop
+
+PAGE = ROOT / "docs" / "performance.md"
+
+
+def test_the_page_has_the_committed_figures() -> None:
+    """
+    The table of docs/performance.md is the one that the benchmark printed with the figures.
+    """
+    figures = msgspec.json.decode((FIGURES / "rescoring.json").read_bytes(), type=Figures)
+
+    told = PAGE.read_text("utf-8").partition("<!-- figures -->\n")[2].partition("<!-- end -->")[0]
+    assert told == table(figures.sizes)
+    assert [size.learners for size in figures.sizes] == [1, 8, 32, 128, 300, 1000]
+
+
+def passed(one: SubmissionResult) -> set[str]:
+    return {check.id for check in one.checks if check.outcome == "passed"} - {"labels.loaded"}
+
+
+def test_a_grown_class_scores_as_its_learners_do(tmp_path: Path) -> None:
+    """
+    Every learner of a grown class has rows in an order of its own and passes what the one passed
+    that it was made of, but for labels that are asked for in the file's order.
+    """
+    workshop = read_workshop(TINY)
+    lay_class(tmp_path / "graded", workshop, 4)
+    (tmp_path / "graded" / "controls").mkdir()
+    sheets = score_class(tmp_path / "graded", workshop=workshop).submissions
+    before = {one.learner: passed(one) for one in sheets}
+
+    grow(tmp_path / "graded", tmp_path / "grown", 8)
+    after = score_class(tmp_path / "grown", workshop=workshop).submissions
+
+    assert len(after) == 8
+    assert [before[one.learner.rpartition("-")[0]] for one in after] == list(map(passed, after))
+    rows = [
+        tuple(load_file(folder / ARRAYS_FILE)[ROWS].tolist())
+        for folder in sorted((tmp_path / "grown" / "learners").glob("*/evidence"))
+    ]
+    assert len(set(rows)) == 5  # the file's order, and that of each odd one
+    assert {tuple(sorted(one)) for one in rows} == {tuple(range(40))}
