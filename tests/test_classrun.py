@@ -10,6 +10,7 @@ from conftest import TINY, write_notebook
 
 from nbassay.classrun import FAILED, Task, run_tasks
 from nbassay.errors import OutputError
+from nbassay.places import here
 from nbassay.records import Ending
 from nbassay.sandbox import Box, OnFrame
 from nbassay.store import Kept, read_submissions
@@ -58,9 +59,9 @@ def tasks(tmp_path: Path) -> list[Task]:
 
 def run(tasks: list[Task], error: Exception) -> tuple[int, dict[str, str]]:
     told = Told()
-    class_run = run_tasks(
-        tasks, workshop=read_workshop(TINY), sandbox=Failing(error), jobs=1, progress=told
-    )
+    workshop = read_workshop(TINY)
+    with here(workshop, Failing(error)) as place:
+        class_run = run_tasks(tasks, workshop=workshop, place=place, jobs=1, progress=told)
     return class_run.not_run, told.how
 
 

@@ -252,7 +252,7 @@ def test_commands_to_come_are_called_planned(page: Path) -> None:
         for option in [*one.opts, *one.secondary_opts]
     } | {"--help"}
     known = [*cli.commands, "COMMAND"]
-    foreign = {"--evidence", "--only", "--figures", "--check"}  # of pytest, benchmarks/, ruff
+    foreign = {"--evidence", "--only", "--figures", "--check", "--nthreads", "--memory-limit"}
     wrong = []
     for token in MarkdownIt("commonmark").enable("table").parse(page.read_text("utf-8")):
         if token.type != "inline":

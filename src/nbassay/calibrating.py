@@ -19,10 +19,9 @@ from nbassay.files import write_whole
 from nbassay.notebook import Notebook, decode_notebook
 from nbassay.observed import Observed
 from nbassay.parallel import side_by_side
-from nbassay.pristine import read_pristine, unpack_data
 from nbassay.running import run_notebook
 from nbassay.sandbox import Sandbox
-from nbassay.scratch import scratch
+from nbassay.workbench import workbench
 from nbassay.workshop import Workshop
 
 MADE_BY = "nbassay calibrate: the reference in the sandbox, one seed a run"
@@ -59,24 +58,14 @@ def calibrate(
     done = {run.seed for run in calibration.runs}
     seeds = [seed for seed in range(first_seed, first_seed + runs) if seed not in done]
     seeds = seeds[: max(0, runs - len(done))]
-    pristine = read_pristine(workshop)
     stop = threading.Event()
     progress.start(len(seeds))
-    with scratch("data") as data:
-        data.chmod(0o755)
-        unpack_data(workshop, data)
+    with workbench(workshop, sandbox) as bench:
 
         def one(seed: int) -> CalibrationRun:
-            run = run_notebook(
-                notebook,
-                workshop=workshop,
-                pristine=pristine,
-                data_folder=data,
-                sandbox=sandbox,
-                seed=seed,
-                should_stop=stop.is_set,
-            )
-            return _measured(seed, notebook, Observed(run.evidence, run.blobs, pristine), workshop)
+            run = run_notebook(notebook, bench, seed=seed, should_stop=stop.is_set)
+            observed = Observed(run.evidence, run.blobs, bench.pristine)
+            return _measured(seed, notebook, observed, workshop)
 
         ended = side_by_side(seeds, one, jobs=jobs, stop=stop)
         with contextlib.closing(ended), contextlib.closing(progress):

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,14 +17,11 @@ from nbassay.errors import AssayError, EvidenceError, NotebookError, OutputError
 from nbassay.evidence import read_evidence, write_evidence
 from nbassay.executed import executed_notebook, read_outputs
 from nbassay.files import write_whole
-from nbassay.notebook import Notebook, decode_notebook, digest_of
+from nbassay.notebook import decode_notebook, digest_of
 from nbassay.once import Once
 from nbassay.parallel import side_by_side
-from nbassay.pristine import Pristine, read_pristine, unpack_data
-from nbassay.renaming import Renaming, lay_renamed_labels
-from nbassay.running import Run, evidence_key, run_notebook
-from nbassay.sandbox import Sandbox
-from nbassay.scratch import scratch
+from nbassay.places import NotRunError, Place
+from nbassay.running import Run, evidence_key
 from nbassay.store import (
     CHALLENGE,
     EXECUTED_FILE,
@@ -44,6 +41,7 @@ MEMORY_A_BOX = 2 << 30
 """Bytes: a fit on the lab's images peaks at 1.6 GB."""
 
 
+NOT_STARTED = "could-not-start"
 FAILED = "failed, which is a bug in nbassay"
 SAME = "same code as another, run once"
 CHANGED = "changed since its first run; grade again"
@@ -123,7 +121,7 @@ def run_tasks(
     tasks: Sequence[Task],
     *,
     workshop: Workshop,
-    sandbox: Sandbox,
+    place: Place,
     jobs: int,
     progress: Progress,
     is_fresh: bool = False,
@@ -135,6 +133,7 @@ def run_tasks(
 
     Args:
         tasks: What to run.
+        place: Where.
         jobs: Boxes at once.
         is_fresh: Run even what was run before.
         is_fast: Let ``fit`` run many batches a call where that gives the same bits.
@@ -144,32 +143,26 @@ def run_tasks(
         DataError: Lab data are missing or not the pinned ones.
         KeyboardInterrupt: After the boxes that were running have ended; the next call goes on.
     """
-    pristine = read_pristine(workshop)
     class_run = class_run or ClassRun()
     stop = threading.Event()
     progress.start(len(tasks))
-    with scratch("data") as data:
-        data.chmod(0o755)  # a box that runs as another user reads them
-        unpack_data(workshop, data)
-        runner = _Runner(
-            workshop=workshop,
-            pristine=pristine,
-            sandbox=sandbox,
-            data_folder=data,
-            is_fresh=is_fresh,
-            is_fast=is_fast,
-            once={
-                folder: Once(() if is_fresh else evidence_by_key(folder))
-                for folder in {task.folder.parent for task in tasks}
-            },
-            should_stop=stop.is_set,
-        )
-        ended = side_by_side(tasks, runner.run, jobs=jobs, stop=stop)
-        with contextlib.closing(ended), contextlib.closing(progress):
-            for task, how in ended:
-                class_run.reused += how in ("already run", SAME)
-                class_run.not_run += how in ("could-not-start", FAILED)
-                progress.done(task.item.learner, how + _again(task))
+    runner = _Runner(
+        workshop=workshop,
+        place=place,
+        is_fresh=is_fresh,
+        is_fast=is_fast,
+        once={
+            folder: Once(() if is_fresh else evidence_by_key(folder))
+            for folder in {task.folder.parent for task in tasks}
+        },
+        should_stop=stop.is_set,
+    )
+    ended = side_by_side(tasks, runner.run, jobs=jobs, stop=stop)
+    with contextlib.closing(ended), contextlib.closing(progress):
+        for task, how in ended:
+            class_run.reused += how in ("already run", SAME)
+            class_run.not_run += how in (NOT_STARTED, FAILED)
+            progress.done(task.item.learner, how + _again(task))
     return class_run
 
 
@@ -184,9 +177,7 @@ class _Runner:
     """Runs tasks, from several threads at once."""
 
     workshop: Workshop
-    pristine: Pristine
-    sandbox: Sandbox
-    data_folder: Path
+    place: Place
     is_fresh: bool
     is_fast: bool
     once: Mapping[Path, Once]
@@ -205,14 +196,22 @@ class _Runner:
             return self._run(task)
         except AssayError:
             raise
+        except NotRunError as error:
+            if self.should_stop():
+                return "interrupted"
+            self._not_run(task, str(error))
+            return NOT_STARTED
         except Exception as error:
             _log.exception("%s could not be run", task.item.learner)
-            if task.is_challenge:  # what the first run showed still stands
-                return FAILED
-            forget_evidence(task.folder)
-            note = f"nbassay itself failed at this notebook ({type(error).__name__}); report it"
-            self._keep(task, "", [note], None)
+            kind = type(error).__name__
+            self._not_run(task, f"nbassay itself failed at this notebook ({kind}); report it")
             return FAILED
+
+    def _not_run(self, task: Task, why: str) -> None:
+        if task.is_challenge:  # what the first run showed still stands
+            return
+        forget_evidence(task.folder)
+        self._keep(task, "", [why], None)
 
     def _run(self, task: Task) -> str:
         item, folder, attempt = task.item, task.folder, task.attempt
@@ -233,7 +232,7 @@ class _Runner:
             return CHANGED
         notes += notebook.notes
         code = notebook.code_digest
-        key = evidence_key(code, self.workshop, self.sandbox, attempt, is_fast=self.is_fast)
+        key = evidence_key(code, self.workshop, self.place.walls, attempt, is_fast=self.is_fast)
         if not (self.is_fresh and attempt == 0) and has_evidence(task.evidence, key):
             self._keep(task, digest, notes, None, code)
             outputs = read_outputs(folder / EXECUTED_FILE)
@@ -245,7 +244,12 @@ class _Runner:
             run = None if made is None else _made_before(made, key)
             how = SAME
             if run is None:
-                run = self._run_now(task, notebook)
+                run = self.place.run(
+                    notebook,
+                    attempt=attempt,
+                    is_fast=self.is_fast,
+                    should_stop=self.should_stop,
+                )
                 reason = run.evidence.ending.reason
                 how = "done" if reason == "finished" else reason
             if how == "interrupted":
@@ -257,30 +261,6 @@ class _Runner:
             write_evidence(task.evidence, run.evidence, run.blobs)
             once.add(key, task.evidence)
         return how
-
-    def _run_now(self, task: Task, notebook: Notebook) -> Run:
-        with self._labels(task) as renaming:
-            return run_notebook(
-                notebook,
-                workshop=self.workshop,
-                pristine=self.pristine,
-                data_folder=self.data_folder,
-                sandbox=self.sandbox,
-                attempt=task.attempt,
-                is_fast=self.is_fast,
-                renaming=renaming,
-                should_stop=self.should_stop,
-            )
-
-    @contextlib.contextmanager
-    def _labels(self, task: Task) -> Iterator[Renaming | None]:
-        """Other names for the classes, drawn for this run alone; None where it is no challenge."""
-        if not task.is_challenge:
-            yield None
-            return
-        with scratch("labels") as folder:
-            folder.chmod(0o755)
-            yield lay_renamed_labels(self.workshop, self.pristine, folder)
 
     def _keep(
         self,

@@ -6,13 +6,14 @@ Results go to standard output, progress and messages to standard error.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -29,6 +30,7 @@ from nbassay.files import owned
 from nbassay.options import (
     BELOW,
     CHALLENGE,
+    CLUSTER,
     CONTROL_WRONG,
     DONE,
     FRESH,
@@ -49,6 +51,7 @@ from nbassay.options import (
     WORKSHOP,
     open_workshop,
     proven_walls,
+    tell_if_open,
 )
 from nbassay.pipeline import (
     Challenge,
@@ -142,6 +145,7 @@ def cli() -> None:
 @JOBS
 @TIMEOUT
 @SANDBOX
+@CLUSTER
 @FRESH
 @SLOW_FIT
 @CHALLENGE
@@ -156,6 +160,7 @@ def grade(
     jobs: int | None,
     timeout: int | None,
     sandbox_name: str,
+    cluster_address: str | None,
     is_fresh: bool,
     is_slow: bool,
     challenge: Challenge,
@@ -176,14 +181,12 @@ def grade(
         workshop=workshop,
         out=out,
         jobs=jobs or default_jobs(),
-        sandbox=choose(sandbox_name),
         is_fresh=is_fresh,
         is_fast=not is_slow,
         challenge=challenge,
         progress=_progress(is_quiet),
     )
-    with owned(out):
-        options = _with_proven_walls(options)
+    with _where(options, sandbox_name, cluster_address, jobs) as options, owned(out):
         _tell_of_earlier(options, submissions)
         results = grade_class(options, submissions, control_submissions(workshop))
     _print_class(results, as_json)
@@ -200,6 +203,7 @@ def grade(
 @JOBS
 @TIMEOUT
 @SANDBOX
+@CLUSTER
 @FRESH
 @SLOW_FIT
 @PROFILE
@@ -211,6 +215,7 @@ def run(
     jobs: int | None,
     timeout: int | None,
     sandbox_name: str,
+    cluster_address: str | None,
     is_fresh: bool,
     is_slow: bool,
     has_profile: bool,
@@ -223,13 +228,11 @@ def run(
         workshop=workshop,
         out=out,
         jobs=jobs or default_jobs(),
-        sandbox=choose(sandbox_name),
         is_fresh=is_fresh,
         is_fast=not is_slow,
         progress=_progress(is_quiet),
     )
-    with owned(out):
-        options = _with_proven_walls(options)
+    with _where(options, sandbox_name, cluster_address, jobs) as options, owned(out):
         class_run = run_class(options, submissions, control_submissions(workshop))
     _tell_stages(out, has_profile)
     return NOT_RUN if class_run.not_run else DONE
@@ -514,9 +517,22 @@ def _tell_of_earlier(options: RunOptions, submissions: Sequence[Submission]) -> 
         )
 
 
-def _with_proven_walls(options: RunOptions) -> RunOptions:
-    """Options that keep what was found when the sandbox's walls were tried."""
-    return dataclasses.replace(options, probes=proven_walls(options.sandbox))
+@contextlib.contextmanager
+def _where(
+    options: RunOptions, sandbox_name: str, cluster_address: str | None, jobs: int | None
+) -> Iterator[RunOptions]:
+    """Options with the place where notebooks run, its walls tried, while the block runs."""
+    if cluster_address is None:
+        sandbox = choose(sandbox_name)
+        yield dataclasses.replace(options, sandbox=sandbox, probes=proven_walls(sandbox))
+        return
+    from nbassay.cluster import open_cluster
+
+    with open_cluster(cluster_address, options.workshop, sandbox_name) as cluster:
+        tell_if_open(cluster.walls)
+        yield dataclasses.replace(
+            options, cluster=cluster, probes=cluster.probes, jobs=jobs or cluster.jobs
+        )
 
 
 def _progress(is_quiet: bool) -> Progress:

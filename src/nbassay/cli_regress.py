@@ -85,7 +85,7 @@ def regress(
     from nbassay.files import is_graded_class, write_whole
     from nbassay.labpage import open_page, require_cells
     from nbassay.regress import against, judge, render
-    from nbassay.regress.pagerun import OpenLab
+    from nbassay.regress.pagerun import open_lab
     from nbassay.sandbox.choose import choose
 
     workshop = open_workshop(workshop_folder, timeout)
@@ -101,7 +101,7 @@ def regress(
             before = opened.enter_context(against.older_page(old, path, variant=variant))
         sandbox = choose(sandbox_name)
         proven_walls(sandbox)
-        lab = opened.enter_context(OpenLab(workshop, sandbox))
+        lab = opened.enter_context(open_lab(workshop, sandbox))
         report = judge.regress(read, lab)
         if before is not None:
             compared = against.compare(before, read, report, lab, name=str(old))

@@ -10,6 +10,7 @@ Errors that a person who runs the suite can act on.
     ├── NotebookError         a learner's file cannot be run; never fatal to a class
     ├── OutputError           the output folder cannot be used
     ├── EvidenceError         bytes that are not evidence, or evidence of another run
+    ├── ClusterError          the machines that notebooks were to run on cannot be used
     ├── UsageError            options that do not go together, `python -O`
     └── SandboxError          exit 3: no wall to run strangers' code behind
 
@@ -60,6 +61,12 @@ class EvidenceError(AssayError):
     """Bytes from a box or a file are not evidence; nothing of them is used."""
 
     slug = "evidence"
+
+
+class ClusterError(AssayError):
+    """A scheduler or its workers cannot be used; what is done stays done."""
+
+    slug = "cluster"
 
 
 class UsageError(AssayError):

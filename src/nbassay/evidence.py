@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save_file
 
 from nbassay.errors import EvidenceError, OutputError
 from nbassay.files import UNFINISHED
@@ -264,14 +264,30 @@ def read_evidence(folder: Path) -> tuple[Evidence, dict[str, np.ndarray]]:
             those that its facts name.
     """
     try:
-        evidence = msgspec.json.decode((folder / EVIDENCE_FILE).read_bytes(), type=Evidence)
-        blobs = load_file(folder / ARRAYS_FILE)
+        return decode_evidence(
+            (folder / EVIDENCE_FILE).read_bytes(), (folder / ARRAYS_FILE).read_bytes()
+        )
+    except (OSError, EvidenceError) as error:
+        raise EvidenceError(f"{folder}: no evidence that can be read: {error}") from error
+
+
+def decode_evidence(text: bytes, arrays: bytes) -> tuple[Evidence, dict[str, np.ndarray]]:
+    """
+    Evidence and its arrays from the bytes of their two files.
+
+    Raises:
+        EvidenceError: They are not evidence of this version, or the arrays are not those that its
+            facts name.
+    """
+    try:
+        evidence = msgspec.json.decode(text, type=Evidence)
+        blobs = load(arrays)
         for need in _needs([evidence.facts, evidence.second]):
             if need.ref not in blobs:
                 raise EvidenceError(f"no array {need.ref[:12]}…")
             need.check(blobs[need.ref], "int32" if need.dtype == "uint64" else need.dtype)
-    except (OSError, ValueError, RecursionError, SafetensorError, EvidenceError) as error:
-        raise EvidenceError(f"{folder}: no evidence that can be read: {error}") from error
+    except (ValueError, RecursionError, SafetensorError) as error:
+        raise EvidenceError(str(error)) from error
     return evidence, blobs
 
 

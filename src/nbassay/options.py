@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from nbassay.errors import SandboxError, UsageError
-from nbassay.sandbox import ProbeResult, Sandbox
+from nbassay.sandbox import ProbeResult, Sandbox, Walls
 from nbassay.sandbox.choose import PROVIDERS
 from nbassay.sandbox.probes import probe
 from nbassay.workshop import Workshop, find_workshop, read_workshop
@@ -62,6 +62,12 @@ SANDBOX = click.option(
     show_default=True,
     help="What keeps notebooks from the machine; none is never chosen by itself.",
 )
+CLUSTER = click.option(
+    "--cluster",
+    "cluster_address",
+    metavar="ADDRESS",
+    help="Run notebooks on the workers of this Dask scheduler, as tcp://HOST:8786.",
+)
 FRESH = click.option("--fresh", "is_fresh", is_flag=True, help="Run again what was run before.")
 SLOW_FIT = click.option(
     "--no-fast-fit",
@@ -105,6 +111,12 @@ def open_workshop(folder: Path | None, timeout: int | None = None) -> Workshop:
     return Workshop(workshop.folder, msgspec.structs.replace(workshop.manifest, limits=limits))
 
 
+def tell_if_open(walls: Walls) -> None:
+    """Say so if nothing keeps notebooks from the machine they run on."""
+    if not walls.is_isolated:
+        click.echo("nbassay: running WITHOUT a sandbox, as asked; every result is marked", err=True)
+
+
 def proven_walls(sandbox: Sandbox) -> Sequence[ProbeResult]:
     """
     Try the sandbox's walls before code runs behind them, and say if there are none.
@@ -112,8 +124,8 @@ def proven_walls(sandbox: Sandbox) -> Sequence[ProbeResult]:
     Raises:
         SandboxError: One of them does not hold.
     """
+    tell_if_open(sandbox)
     if not sandbox.is_isolated:
-        click.echo("nbassay: running WITHOUT a sandbox, as asked; every result is marked", err=True)
         return ()
     probes = probe(sandbox)
     open_walls = [result for result in probes if not result.holds]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import os
 import platform
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -15,17 +16,18 @@ import msgspec
 
 from nbassay.answers import Answers
 from nbassay.checking.case import read_bounds
-from nbassay.classrun import ClassRun, Progress, Task, run_tasks, tasks_of
+from nbassay.classrun import ClassRun, Progress, Task, default_jobs, run_tasks, tasks_of
 from nbassay.classscore import Scorer, score_learners
 from nbassay.errors import ManifestError, OutputError
 from nbassay.files import MARK, write_whole
 from nbassay.identical import identical_learners, with_notes_of_same_code
+from nbassay.places import Place, here
 from nbassay.pristine import data_digest, read_pristine
 from nbassay.records import SCHEMA_RESULTS, ControlResult, Results, SubmissionResult, WorkshopId
 from nbassay.renaming import why_not_renamable
 from nbassay.repeats import may_be_unlucky
 from nbassay.reporting.write import write_reports
-from nbassay.sandbox import ProbeResult, Sandbox
+from nbassay.sandbox import ProbeResult, Sandbox, Walls
 from nbassay.scoring import class_notes, judge_control
 from nbassay.stages import Stages, read_stages
 from nbassay.store import (
@@ -57,7 +59,6 @@ class RunOptions:
     workshop: Workshop
     out: Path
     """The class's output folder, owned by the caller."""
-    sandbox: Sandbox
     jobs: int
     """Boxes at once."""
     is_fresh: bool
@@ -67,8 +68,35 @@ class RunOptions:
     """Let ``fit`` run many batches a call where that gives the same bits."""
     challenge: Challenge = "suspicious"
     """Whose notebooks run once more with renamed classes (see `nbassay.renaming`)."""
+    sandbox: Sandbox | None = None
+    """Of this machine; None where a cluster runs the class."""
     probes: Sequence[ProbeResult] = ()
     """What was tried on the sandbox's walls before the class."""
+    cluster: Place | None = None
+    """Runs the notebooks instead of this machine."""
+
+    @property
+    def processes(self) -> int:
+        """That score, here: as many as boxes, but no more than this machine has cores."""
+        return min(self.jobs, default_jobs())
+
+    @property
+    def walls(self) -> Walls:
+        """What keeps notebooks from the machines they run on."""
+        if self.cluster is not None:
+            return self.cluster.walls
+        assert self.sandbox is not None
+        return self.sandbox
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[Place]:
+        """Where notebooks run, for as long as the block runs."""
+        if self.cluster is not None:
+            yield self.cluster
+            return
+        assert self.sandbox is not None
+        with here(self.workshop, self.sandbox) as place:
+            yield place
 
 
 def run_class(
@@ -138,7 +166,7 @@ def grade_class(
             "leave --challenge all out"
         )
     class_run = run_class(options, submissions, controls)
-    results = score_class(options.out, workshop=options.workshop, jobs=options.jobs)
+    results = score_class(options.out, workshop=options.workshop, jobs=options.processes)
     tasks = tasks_of(options.out, submissions, controls)
     for attempt in range(1, MOST_ATTEMPTS):
         unlucky = _unlucky(results, options)
@@ -149,7 +177,7 @@ def grade_class(
             break
         class_run = _run(options, again, class_run)
         _write_run_record(options, class_of(options, submissions), class_run)
-        results = score_class(options.out, workshop=options.workshop, jobs=options.jobs)
+        results = score_class(options.out, workshop=options.workshop, jobs=options.processes)
     challenged = _to_be_challenged(results, options) if why_not is None else ()
     if challenged:
         again = [
@@ -159,17 +187,17 @@ def grade_class(
         ]
         class_run = _run(options, again, class_run)
         _write_run_record(options, class_of(options, submissions), class_run)
-        score_class(options.out, workshop=options.workshop, jobs=options.jobs)
+        score_class(options.out, workshop=options.workshop, jobs=options.processes)
     return report_class(options.out, workshop=options.workshop)
 
 
 def _run(options: RunOptions, tasks: Sequence[Task], class_run: ClassRun | None) -> ClassRun:
     stages = Stages()
-    with stages.stage("run"):
+    with stages.stage("run"), options.place() as place:
         class_run = run_tasks(
             tasks,
             workshop=options.workshop,
-            sandbox=options.sandbox,
+            place=place,
             jobs=options.jobs,
             progress=options.progress,
             is_fresh=options.is_fresh,
@@ -331,8 +359,9 @@ def _write_run_record(
         "workshop": options.workshop.manifest.title,
         "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cores": os.cpu_count(),
-        "sandbox": options.sandbox.mode,
-        "is_isolated": options.sandbox.is_isolated,
+        "sandbox": options.walls.mode,
+        "is_isolated": options.walls.is_isolated,
+        "on_a_cluster": options.cluster is not None,
         "probes": [dataclasses.asdict(result) for result in options.probes],
         "limits": dataclasses.asdict(options.workshop.limits),
         "challenge": options.challenge,

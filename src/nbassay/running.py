@@ -9,7 +9,7 @@ import hashlib
 import platform
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,14 @@ from nbassay.evidence import Collector
 from nbassay.inside.executor import Job
 from nbassay.inside.workspace import FOLDERS, LAB
 from nbassay.notebook import Notebook
-from nbassay.pristine import Pristine, data_digest
+from nbassay.pristine import data_digest
 from nbassay.records import SCHEMA_EVIDENCE, Evidence
-from nbassay.renaming import Renaming
-from nbassay.sandbox import Box, Mount, Sandbox
+from nbassay.renaming import Renaming, lay_renamed_labels
+from nbassay.sandbox import Box, Mount, Walls
+from nbassay.scratch import scratch
 from nbassay.secondbox import measure_again
+from nbassay.store import CHALLENGE
+from nbassay.workbench import Workbench
 from nbassay.workshop import Workshop
 
 HOME = "/home/learner"
@@ -59,28 +62,51 @@ class Run:
 
 def run_notebook(
     notebook: Notebook,
+    bench: Workbench,
     *,
-    workshop: Workshop,
-    pristine: Pristine,
-    data_folder: Path,
-    sandbox: Sandbox,
     attempt: int = 0,
     is_fast: bool = True,
     seed: int | None = None,
-    renaming: Renaming | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Run:
     """
     Run *notebook* in a box of its own; networks that NumPy cannot follow, in a second one.
 
     Args:
-        data_folder: The lab's raw files on the host (see `nbassay.pristine.unpack_data`).
-        attempt: 0 first; every attempt has other seeds.
+        attempt: 0 first; every attempt has other seeds. `nbassay.store.CHALLENGE` has other names
+            for the classes, too, drawn for this run alone.
         is_fast: Let ``fit`` run many batches a call where that gives the same bits.
         seed: For Python, NumPy and TensorFlow; drawn from the code's digest by default.
-        renaming: Of a challenge run: lays label files with other names for the classes.
         should_stop: Asked several times a second; True ends the box as ``interrupted``.
+
+    Raises:
+        ValueError: It is a challenge, and the workshop's classes cannot be renamed.
     """
+    with _labels(bench, attempt) as renaming:
+        return _run(notebook, bench, attempt, is_fast, seed, renaming, should_stop)
+
+
+@contextlib.contextmanager
+def _labels(bench: Workbench, attempt: int) -> Iterator[Renaming | None]:
+    """Other names for the classes; None where it is no challenge."""
+    if attempt != CHALLENGE:
+        yield None
+        return
+    with scratch("labels") as folder:
+        folder.chmod(0o755)
+        yield lay_renamed_labels(bench.workshop, bench.pristine, folder)
+
+
+def _run(
+    notebook: Notebook,
+    bench: Workbench,
+    attempt: int,
+    is_fast: bool,
+    seed: int | None,
+    renaming: Renaming | None,
+    should_stop: Callable[[], bool],
+) -> Run:
+    workshop, pristine, sandbox = bench.workshop, bench.pristine, bench.sandbox
     limits = workshop.limits
     nonce = secrets.token_bytes(32)
     job = Job(
@@ -101,7 +127,7 @@ def run_notebook(
     box = Box(
         argv=[sys.executable, "-I", "-m", "nbassay.inside.executor"],
         stdin=msgspec.json.encode(job),
-        mounts=_data_mounts(workshop, data_folder, renaming),
+        mounts=_data_mounts(workshop, bench.data_folder, renaming),
         env={**_environment(), FOLDERS: ":".join(workshop.manifest.data_folders)},
         limits=limits,
         writable=[HOME, "/tmp", SCRATCH, *workshop.manifest.data_folders],  # noqa: S108 - inside
@@ -125,39 +151,19 @@ def run_notebook(
         renaming=None if renaming is None else list(renaming.names),
     )
     if ending.reason != "interrupted":
-        evidence, blobs = _with_second_box(
-            evidence,
-            blobs,
-            workshop=workshop,
-            pristine=pristine,
-            data_folder=data_folder,
-            sandbox=sandbox,
-            should_stop=should_stop,
-        )
+        evidence, blobs = _with_second_box(evidence, blobs, bench, should_stop)
     return Run(evidence=evidence, blobs=blobs, outputs=collector.cells)
 
 
 def _with_second_box(
     evidence: Evidence,
     blobs: dict[str, np.ndarray],
-    *,
-    workshop: Workshop,
-    pristine: Pristine,
-    data_folder: Path,
-    sandbox: Sandbox,
+    bench: Workbench,
     should_stop: Callable[[], bool],
 ) -> tuple[Evidence, dict[str, np.ndarray]]:
     """Evidence and blobs with what Keras answered for networks that NumPy cannot follow."""
     second, classes = measure_again(
-        evidence,
-        blobs,
-        workshop=workshop,
-        pristine=pristine,
-        data_folder=data_folder,
-        sandbox=sandbox,
-        env=_environment(),
-        workdir=HOME,
-        should_stop=should_stop,
+        evidence, blobs, bench, env=_environment(), workdir=HOME, should_stop=should_stop
     )
     ending = evidence.ending
     if second is not None and second.ending is not None:
@@ -166,7 +172,7 @@ def _with_second_box(
 
 
 def evidence_key(
-    code_digest: str, workshop: Workshop, sandbox: Sandbox, attempt: int, *, is_fast: bool
+    code_digest: str, workshop: Workshop, walls: Walls, attempt: int, *, is_fast: bool
 ) -> str:
     """Names what a run depends on: equal keys need no second run."""
     packages = {"nbassay": metadata.version("nbassay"), "python": platform.python_version()}
@@ -181,7 +187,7 @@ def evidence_key(
         workshop.manifest.typed,
         _probe_digest(),
         code_digest,
-        sandbox.name,
+        walls.name,
         attempt,
         is_fast,
         dataclasses.asdict(workshop.limits),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -25,8 +24,8 @@ from nbassay.measure import preparation_for
 from nbassay.observed import Observed
 from nbassay.pristine import Pristine
 from nbassay.records import Evidence, Rebuilt, SecondBox
-from nbassay.sandbox import Box, Mount, Sandbox
-from nbassay.workshop import Workshop
+from nbassay.sandbox import Box, Mount
+from nbassay.workbench import Workbench
 
 MOST_NETWORKS = 10
 """States asked about; the latest count, as a learner's last training does."""
@@ -50,11 +49,8 @@ Blobs = dict[str, np.ndarray]
 def measure_again(
     evidence: Evidence,
     blobs: Mapping[str, np.ndarray],
+    bench: Workbench,
     *,
-    workshop: Workshop,
-    pristine: Pristine,
-    data_folder: Path,
-    sandbox: Sandbox,
     env: Mapping[str, str],
     workdir: str,
     should_stop: Callable[[], bool],
@@ -64,7 +60,7 @@ def measure_again(
 
     Args:
         evidence: What the first box showed.
-        data_folder: The lab's raw files on the host.
+        bench: Where the first box ran.
         env: The whole environment inside.
         workdir: Working folder inside.
 
@@ -72,6 +68,7 @@ def measure_again(
         How the second box ended with what each network answered, and the blobs that this names;
         None and no blobs when no network needs one.
     """
+    workshop, pristine = bench.workshop, bench.pristine
     observed = Observed(evidence, blobs, pristine)
     questions, left_out = _questions(observed)
     if not questions and not left_out:
@@ -88,7 +85,7 @@ def measure_again(
             argv=[sys.executable, "-I", "-m", "nbassay.inside.rebuild"],
             stdin=_job(files, questions, blobs),
             mounts=[
-                Mount(host=data_folder / file, inside=f"{workdir}/{file}")
+                Mount(host=bench.data_folder / file, inside=f"{workdir}/{file}")
                 for file in files.values()
             ],
             env=env,
@@ -96,7 +93,7 @@ def measure_again(
             writable=[workdir, "/tmp"],  # noqa: S108 - inside
             workdir=workdir,
         )
-        ending = sandbox.run(box, replies.on_frame, should_stop=should_stop)
+        ending = bench.sandbox.run(box, replies.on_frame, should_stop=should_stop)
     why_not = SILENCE.get(ending.reason, ending.reason) if ending is not None else ""
     networks = [
         replies.found.get(question.state) or _without(question, f"the second sandbox {why_not}")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
-import tempfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from nbassay.checking.case import read_bounds
 from nbassay.notebook import Notebook, decode_notebook
-from nbassay.pristine import Pristine, read_pristine, unpack_data
 from nbassay.records import ArrayFact, CellFact, EnvironmentFact, SubmissionResult
 from nbassay.regress.claims import Claim
 from nbassay.regress.inkernel import MARK
@@ -24,6 +22,7 @@ from nbassay.running import Run, run_notebook
 from nbassay.sandbox import Sandbox
 from nbassay.scoring import score
 from nbassay.store import MOST_ATTEMPTS, OUR_FAILURES, Attempt, Kept, Scorable
+from nbassay.workbench import Workbench, workbench
 from nbassay.workshop import Workshop
 
 INKERNEL = '__import__("nbassay.regress.inkernel", fromlist=["ask"])'
@@ -118,26 +117,17 @@ def notebook_of(sources: Sequence[str]) -> Notebook:
 class Lab:
     """A workshop with its data laid out, in which pages are run."""
 
-    def __init__(self, workshop: Workshop, sandbox: Sandbox, data: Path) -> None:
-        self.workshop = workshop
-        self._sandbox = sandbox
-        self._data = data
-        self._pristine: Pristine = read_pristine(workshop)
-        self._bounds = read_bounds(workshop)
+    def __init__(self, bench: Workbench) -> None:
+        self.workshop = bench.workshop
+        self._bench = bench
+        self._bounds = read_bounds(bench.workshop)
 
     def run(self, sources: Sequence[str], *, attempt: int = 0) -> Run:
         """Run cells once."""
         return self._run(notebook_of(sources), attempt)
 
     def _run(self, notebook: Notebook, attempt: int) -> Run:
-        run = run_notebook(
-            notebook,
-            workshop=self.workshop,
-            pristine=self._pristine,
-            data_folder=self._data,
-            sandbox=self._sandbox,
-            attempt=attempt,
-        )
+        run = run_notebook(notebook, self._bench, attempt=attempt)
         if run.evidence.ending.reason == "interrupted":
             raise KeyboardInterrupt
         return run
@@ -165,25 +155,14 @@ class Lab:
     def _sheet(self, notebook: Notebook, attempts: Sequence[Attempt]) -> SubmissionResult:
         kept = Kept(learner="page", file="", digest=notebook.digest, notes=[], unreadable=None)
         scorable = Scorable(kept=kept, attempts=tuple(attempts))
-        return score([scorable], workshop=self.workshop, pristine=self._pristine)[0]
+        return score([scorable], workshop=self.workshop, pristine=self._bench.pristine)[0]
 
 
-class OpenLab:
-    """Lays out a workshop's data while a block runs."""
-
-    def __init__(self, workshop: Workshop, sandbox: Sandbox) -> None:
-        self._workshop = workshop
-        self._sandbox = sandbox
-
-    def __enter__(self) -> Lab:
-        self._folder = tempfile.TemporaryDirectory(prefix="nbassay-data-")
-        data = Path(self._folder.name)
-        data.chmod(0o755)  # a box that runs as another user reads them
-        unpack_data(self._workshop, data)
-        return Lab(self._workshop, self._sandbox, data)
-
-    def __exit__(self, *_error: object) -> None:
-        self._folder.cleanup()
+@contextlib.contextmanager
+def open_lab(workshop: Workshop, sandbox: Sandbox) -> Iterator[Lab]:
+    """Lay out a workshop's data while a block runs."""
+    with workbench(workshop, sandbox) as bench:
+        yield Lab(bench)
 
 
 def shown_texts(outputs: Sequence[Mapping[str, Any]]) -> str:

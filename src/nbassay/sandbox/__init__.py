@@ -86,15 +86,27 @@ class ProbeResult:
     detail: str
 
 
-class Sandbox(Protocol):
-    """One way to run a `Box`."""
+class Walls(Protocol):
+    """What stands around a box."""
 
-    name: str
-    """As `--sandbox` takes it."""
-    mode: str
-    """As reports show it: ``bubblewrap (user)``."""
-    is_isolated: bool
-    """Whether strangers' code may be run behind it."""
+    @property
+    def name(self) -> str:
+        """As `--sandbox` takes it."""
+        ...
+
+    @property
+    def mode(self) -> str:
+        """As reports show it: ``bubblewrap (user)``."""
+        ...
+
+    @property
+    def is_isolated(self) -> bool:
+        """Whether strangers' code may be run behind them."""
+        ...
+
+
+class Sandbox(Walls, Protocol):
+    """One way to run a `Box`."""
 
     def run(self, box: Box, on_frame: OnFrame, *, should_stop: Callable[[], bool]) -> Ending:
         """
