@@ -92,6 +92,10 @@ DEFECTS = {
         SOUND + "\n![Bytes](Data/tiles-idx3-ubyte.GZ)\n",
         [("image-case", "![Bytes]")],
     ),
+    "html-image-missing": (
+        SOUND + '\n<img src="images/tile.png" alt="A tile" width="50%">\n',
+        [("image-missing", "<img")],
+    ),
     "alt-text": (
         SOUND + "\n![](data/tiles-idx3-ubyte.gz)\n",
         [("alt-text", "![]")],
@@ -132,6 +136,10 @@ DEFECTS = {
         SOUND.replace("It takes a moment.", "Look at `x_valid` then."),
         [("name-in-text", "1. Make each")],
     ),
+    "text-against-rounded-claim": (
+        SOUND.replace("largest value is 1.0.", "largest value is 1.1. From 0.96 on is fine."),
+        [("claim-not-in-text", "    You should see `(40, 16)`")],
+    ),
     "text-against-claim": (
         SOUND.replace("You should see `(40, 16)`", "You should see `(40, 15)`"),
         [("claim-not-in-text", "    You should see `(40, 15)`")],
@@ -156,6 +164,8 @@ def test_a_defect_is_found_with_its_line_and_nothing_else(
 SOUND_WAYS = {
     "all-ones": "1. One.\n1. Two.\n1. Three.\n",
     "a-list-inside": "1. One.\n\n    1. Inner.\n    2. Inner.\n\n2. Two.\n\n    1. Inner.\n",
+    "inner-headings": "1. One.\n\n### More\n\n2. Two.\n\n### Again\n\n1. One.\n",
+    "html": '<img src="data/tiles-idx3-ubyte.gz" alt="Bytes"> <a href="lab.md">this</a>\n',
     "interrupted": "1. One.\n\nWords at the margin.\n\n2. Two.\n",
     "zero": "0. Before.\n1. One.\n",
     "remote": "![A tile](https://example.org/T.PNG), [a video](youtube:a), [mail](mailto:a@b.c)\n",
@@ -284,6 +294,7 @@ def test_numbers_are_read_as_texts_write_them(text: str, numbers: list[float]) -
         (["x = 1\nx += 1"], []),
         (["x = 1", "for x in range(3):\n    print(x)"], []),
         (["m = make()", "m.fit(1)"], []),
+        (["import os", "os.mkdir('a')"], [1]),
     ],
 )
 def test_only_cells_that_change_what_was_there_run_twice(

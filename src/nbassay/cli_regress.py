@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from nbassay.cli_lab import MANIFEST, PAGE_FILE, VARIANT
+from nbassay.errors import ManifestError
 from nbassay.options import (
     BELOW,
     DONE,
@@ -19,7 +20,7 @@ from nbassay.options import (
     open_workshop,
     proven_walls,
 )
-from nbassay.workshop import Workshop
+from nbassay.workshop import Workshop, find_workshop
 
 
 @click.command(short_help="Hold the lab's page against its own text.")
@@ -88,6 +89,8 @@ def regress(
     from nbassay.regress.pagerun import open_lab
     from nbassay.sandbox.choose import choose
 
+    if workshop_folder is None and page is not None:
+        workshop_folder = _workshop_of(page)
     workshop = open_workshop(workshop_folder, timeout)
     if old is not None and is_graded_class(Path(old)):
         return _rescored(Path(old), workshop, as_json=as_json)
@@ -139,6 +142,14 @@ def _rescored(out: Path, workshop: Workshop, *, as_json: bool) -> int:
     else:
         print_comparison(found, console=Console())
     return BELOW if found.changes else DONE
+
+
+def _workshop_of(page: Path) -> Path | None:
+    """The workshop that a page lies in; None when it lies in none."""
+    try:
+        return find_workshop(page.parent)
+    except ManifestError:
+        return None
 
 
 def _own_page(path: Path) -> Path:

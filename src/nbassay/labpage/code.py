@@ -236,7 +236,9 @@ def _is_of(statement: ast.stmt, known: set[str], *, is_python_page: bool) -> boo
         return statement.value.id in known  # a builtin's name alone is a command: exit
     if loaded <= known | set(dir(builtins)):
         return True
-    return is_python_page and any(isinstance(node, ast.Call) for node in nodes)
+    return is_python_page and any(
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) for node in nodes
+    )
 
 
 def _is_constant(statement: ast.stmt) -> bool:

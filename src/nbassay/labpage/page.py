@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Literal
 
@@ -317,6 +318,28 @@ def _references(tokens: Sequence[Token], source: Source) -> Iterator[Reference]:
                 target=str(token.attrs.get("href", "")),
                 text="",
             )
+        elif token.type == "html_inline":
+            tag = _Tag()
+            tag.feed(token.content)
+            if tag.target is not None:
+                yield Reference(
+                    place=source.place(line), kind=tag.kind, target=tag.target, text=tag.text
+                )
+
+
+class _Tag(HTMLParser):
+    """A tag of HTML that shows an image or links to something."""
+
+    kind: Literal["link", "image"] = "link"
+    target: str | None = None
+    text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        told = dict(attrs)
+        if tag == "img":
+            self.kind, self.target, self.text = "image", told.get("src"), told.get("alt") or ""
+        elif tag == "a":
+            self.target = told.get("href")
 
 
 def _paragraphs(tokens: Sequence[Token], source: Source) -> Iterator[Paragraph]:

@@ -230,7 +230,7 @@ def beside(page: Page, claims: Sequence[Claim]) -> tuple[list[Finding], list[Unc
         if any(claim.kind == "known" for claim in about):
             continue
         covered = [one for claim in about for one in (*claim.numbers, *_of_time(claim))]
-        left = [one.text for one in told if not _says(covered, one)]
+        left = [one.text for one in told if not any(_says(one, claimed) for claimed in covered)]
         if not left:
             continue
         unchecked.append(
@@ -241,7 +241,11 @@ def beside(page: Page, claims: Sequence[Claim]) -> tuple[list[Finding], list[Unc
             )
         )
         for claim in about:
-            missing = [one.text for one in claim.numbers if not _says(told, one)]
+            missing = [
+                one.text
+                for one in claim.numbers
+                if not any(_says(written, one) for written in told)
+            ]
             if missing:
                 findings.append(
                     finding(
@@ -260,12 +264,9 @@ def _of_time(claim: Claim) -> list[Number]:
     return [*numbers_in(claim.subject.replace("s", " "))] if claim.kind == "time" else []
 
 
-def _says(numbers: Sequence[Number], one: Number) -> bool:
-    """Whether one of *numbers* is the same, in as many places as the coarser of both has."""
-    return any(
-        other.is_about(one.value) if other.step >= one.step else one.is_about(other.value)
-        for other in numbers
-    )
+def _says(told: Number, claimed: Number) -> bool:
+    """Whether a number of the text is the claimed one, perhaps in fewer places."""
+    return told.step >= claimed.step * 0.999 and told.is_about(claimed.value)
 
 
 def _numbers(paragraph: Paragraph) -> Iterator[Number]:

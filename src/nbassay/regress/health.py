@@ -57,17 +57,19 @@ def _odd_number(before: Heading | None, this: Heading) -> str | None:
 
 def _steps(page: Page) -> Iterator[Finding]:
     """Numbers of steps: below one heading for those of a task, within one list for inner ones."""
-    ends = [one.place.index for one in page.headings]
+    ends = [one.place.index for one in page.headings if one.level <= 2]
+    inner = [one.place.index for one in page.headings if one.level > 2]
     groups: dict[tuple[int, int], list[Step]] = {}
     for step in page.steps:
         section = sum(end <= step.place.index for end in ends)
         key = (section, 0) if step.depth == 1 else (section, step.run)
         groups.setdefault(key, []).append(step)
     for steps in groups.values():
-        yield from _numbering(steps)
+        yield from _numbering(steps, inner)
 
 
-def _numbering(steps: Sequence[Step]) -> Iterator[Finding]:
+def _numbering(steps: Sequence[Step], inner: Sequence[int]) -> Iterator[Finding]:
+    """Numbers of one list; below an inner heading they may go on or begin again."""
     numbers = [step.number for step in steps]
     if len(numbers) > 1 and set(numbers) == {1} and len({step.run for step in steps}) == 1:
         return  # 1. 1. 1.: Markdown counts by itself
@@ -76,10 +78,13 @@ def _numbering(steps: Sequence[Step]) -> Iterator[Finding]:
             "step-numbers", steps[0].place, f"the first step here has number {numbers[0]}, not 1"
         )
     for before, this in itertools.pairwise(steps):
+        begins_again = this.number == 1 and any(
+            before.place.index < one < this.place.index for one in inner
+        )
+        if this.number == before.number + 1 or begins_again:
+            continue
         if this.number == before.number:
             told = f"step {this.number} comes twice"
-        elif this.number == before.number + 1:
-            continue
         elif this.number == 1 and before.run != this.run:
             told = f"numbering starts again at 1 after step {before.number}"
         else:

@@ -17,6 +17,8 @@ from nbassay.regress.pagerun import INKERNEL, Lab, answers_in, shown_texts
 
 CHANGING = frozenset({"shuffle", "sort", "put", "fill", "place", "copyto", "resize", "heappush"})
 """Functions of libraries that change what they are given."""
+FILES = frozenset({"mkdir", "makedirs", "rename", "remove", "unlink", "rmdir", "move"})
+"""Functions that fail when what they do is done, unless told otherwise."""
 TRAINING = frozenset({"fit", "fit_generator", "train_on_batch"})
 """Training goes on where it stopped, which is what it is for; and it takes long."""
 
@@ -76,7 +78,8 @@ def suspicious(cells: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
         }
         read = set(_read_from_before(tree))
         names = sorted((read & earlier) - modules)
-        if names and not _trains(nodes) and _may_change(nodes, set(names), modules):
+        changes = bool(names) and _may_change(nodes, set(names), modules)
+        if (changes or _calls(nodes, FILES)) and not _calls(nodes, TRAINING):
             yield number, names
         earlier |= set(defined_names(tree))
 
@@ -96,11 +99,11 @@ def _read_from_before(tree: ast.Module) -> Iterator[str]:
         own |= set(defined_names(statement))
 
 
-def _trains(nodes: Sequence[ast.AST]) -> bool:
+def _calls(nodes: Sequence[ast.AST], functions: frozenset[str]) -> bool:
     return any(
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
-        and node.func.attr in TRAINING
+        and node.func.attr in functions
         for node in nodes
     )
 
