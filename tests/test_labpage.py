@@ -2,9 +2,12 @@
 
 import json
 import textwrap
+from pathlib import Path
 
 import nbformat
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nbassay.labpage import Code, Prose, open_page, read_page, to_notebook
 
@@ -386,6 +389,36 @@ def test_a_tagged_block_of_another_language_is_a_cell_if_only_a_notebook_takes_i
     Lines that all begin with ``!`` or ``%``, and cell magics, are for a notebook.
     """
     assert codes(fence(f"<copy>\n{body}\n</copy>", info=info)) == [body]
+
+
+PAGES = sorted((Path(__file__).parent / "labpages").glob("*.md"))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_pages_of_every_kind_give_the_cells_that_their_authors_meant(path):
+    """
+    Each page of ``tests/labpages/`` gives the cells of the file of the same name, in order.
+    """
+    wanted = path.with_suffix(".py").read_text("utf-8").split("# %%\n")[1:]
+
+    assert [cell.source for cell in open_page(path).cells] == [one.rstrip("\n") for one in wanted]
+
+
+SCRAPS = [
+    *("```python\n", "```\n", "````\n", "~~~\n", "    ```\n", "<copy>", "</copy>", "\n<copy>\n"),
+    *("x = 1\n", "if x:\n    y\n", "1. a\n", "2) b\n", "- c\n", "    ", "\t", "> q\n", "\n\n"),
+    *("<!-- ", "-->", "<!-- nbassay: known -->", '<if type="a">', "</if>", "[](include:x)"),
+    *("[](var:y)", "![](a.png)", "<img src='q'>", "## Task 1: x\n", "| a |\n| - |\n", "---\n"),
+    *("`x_trian`", "96 %", "\r\n", "\x0c", "\u2028", "&lt;", "!ls\n", "%%bash\n", "%x\n", "a?\n"),
+]
+
+
+@given(st.lists(st.sampled_from(SCRAPS), max_size=40).map("".join))
+def test_whatever_stands_on_a_page_it_is_read(text):
+    """
+    No text makes the reader fail, and the notebook of it is valid.
+    """
+    nbformat.validate(to_notebook(read_page(text)))
 
 
 # ------------------------------------------------------------------ fences

@@ -19,6 +19,7 @@ import builtins
 import dataclasses
 import re
 import textwrap
+import tokenize
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -206,7 +207,12 @@ def transformed(source: str) -> str:
     from IPython.core.inputtransformer2 import TransformerManager  # slow to import
 
     manager: Any = TransformerManager()  # type: ignore[no-untyped-call]
-    text: str = manager.transform_cell(source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of lines that end in odd ways
+        try:
+            text: str = manager.transform_cell(source)
+        except tokenize.TokenError as error:
+            raise SyntaxError(str(error)) from error
     return text
 
 

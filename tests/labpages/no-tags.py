@@ -1,0 +1,5 @@
+# %%
+plums = 12
+# %%
+plums -= 3
+print(plums)
