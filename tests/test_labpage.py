@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbassay.labpage import Code, Prose, open_page, read_page, to_notebook
+from nbassay.labpage import (
+    Code,
+    PageError,
+    Prose,
+    open_page,
+    read_page,
+    require_cells,
+    to_notebook,
+)
 
 
 def page(text):
@@ -750,18 +758,31 @@ BAD = {
 
 
 @pytest.mark.parametrize(("content", "words"), BAD.values(), ids=BAD)
-def test_a_page_that_cannot_be_read_is_refused(nbassay, tmp_path, content, words):
+def test_a_page_that_cannot_be_read_is_an_error(tmp_path, content, words):
     """
-    Such a page ends with 2 and a message with its file and line, and nothing is written.
+    The message has the page's file, and the line where there is one.
     """
     path = tmp_path / "lab.md"
     path.write_bytes(content)
 
+    with pytest.raises(PageError) as error:
+        require_cells(open_page(path))
+
+    assert str(error.value).startswith(f"{path}: ")
+    assert words in str(error.value)
+
+
+def test_the_command_writes_nothing_of_a_page_that_it_cannot_read(nbassay, tmp_path):
+    """
+    ``lab to-notebook`` ends with 2, tells why and leaves no notebook.
+    """
+    path = tmp_path / "lab.md"
+    path.write_bytes(BAD["not-utf-8"][0])
+
     done = nbassay("lab", "to-notebook", path, "-o", tmp_path / "lab.ipynb")
 
     assert done.returncode == 2
-    assert f"nbassay: {path}" in done.stderr
-    assert words in done.stderr
+    assert f"nbassay: {path}: line 3: expected UTF-8 text" in done.stderr
     assert [one.name for one in tmp_path.iterdir()] == ["lab.md"]
 
 
@@ -777,14 +798,9 @@ def test_a_page_of_many_thousand_lines_is_read():
     assert len(read_page(text).cells) == 1000
 
 
-def test_another_variant_than_the_page_has_is_refused(nbassay, tmp_path):
+def test_another_variant_than_the_page_has_is_an_error():
     """
-    ``--type`` with a word that the page does not know ends with 2 and names those that it knows.
+    A word that the page does not know is refused with those that it knows.
     """
-    path = tmp_path / "lab.md"
-    path.write_text(VARIANTS)
-
-    done = nbassay("lab", "to-notebook", path, "-o", tmp_path / "lab.ipynb", "--type", "paid")
-
-    assert done.returncode == 2
-    assert "expected a variant that the page has (freetier, livelabs, sandbox)" in done.stderr
+    with pytest.raises(PageError, match=r"has \(freetier, livelabs, sandbox\), found 'paid'"):
+        read_page(VARIANTS, variant="paid")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Nbassay
 
-from nbassay.labpage import open_page
+from nbassay.labpage import PageError, open_page
 from nbassay.regress.claims import beside, read_claims
 from nbassay.regress.health import health
 from nbassay.regress.names import code_findings, text_findings
@@ -199,63 +199,57 @@ BAD_CLAIMS = {
 }
 
 
+def with_claim(claim: str) -> str:
+    """A page whose last comment holds a claim on its third line."""
+    return f"{SOUND}\nWords.\n\n<!-- nbassay:\nshape rows = (40, 16)\n{claim}\n-->\n"
+
+
 @pytest.mark.parametrize(("claim", "words"), BAD_CLAIMS.values(), ids=BAD_CLAIMS)
-def test_a_claim_that_does_not_parse_is_refused(
-    nbassay: Nbassay, write: Callable[[str], Path], claim: str, words: str
+def test_a_claim_that_does_not_parse_is_an_error(
+    write: Callable[[str], Path], claim: str, words: str
 ) -> None:
     """
-    A misspelt claim ends with 2 and its own line, before anything runs.
+    A misspelt claim names its own line and the form that was expected.
     """
-    path = write(f"{SOUND}\nWords.\n\n<!-- nbassay:\nshape rows = (40, 16)\n{claim}\n-->\n")
+    path = write(with_claim(claim))
 
-    done = nbassay("regress", path, "--markdown", path.parent / "comment.md")
+    with pytest.raises(PageError) as error:
+        read_claims(open_page(path), checks=["accuracy.test"])
 
-    assert done.returncode == 2
-    assert f"{path}: line {SOUND.count(chr(10)) + 6}: " in done.stderr
-    assert words in done.stderr
-    assert done.stdout == ""
-    assert not (path.parent / "comment.md").exists()
+    assert str(error.value).startswith(f"{path}: line {SOUND.count(chr(10)) + 6}: ")
+    assert words in str(error.value)
 
 
-def test_a_claim_before_the_first_cell_is_refused(
-    nbassay: Nbassay, write: Callable[[str], Path]
-) -> None:
+def test_a_claim_before_the_first_cell_is_an_error(write: Callable[[str], Path]) -> None:
     """
     A claim needs a cell that it is about.
     """
-    path = write("# T\n\n<!-- nbassay: picture -->\n" + SOUND)
+    page = open_page(write("# T\n\n<!-- nbassay: picture -->\n" + SOUND))
 
-    done = nbassay("regress", path)
-
-    assert done.returncode == 2
-    assert "line 3: expected a cell before a claim, found 'picture' before the first" in done.stderr
+    with pytest.raises(PageError, match=r"line 3: expected a cell before a claim, found 'picture'"):
+        read_claims(page, checks=[])
 
 
-BAD_PAGES = {
-    "not-utf-8": (b"# T\n\nna\xefve\n", "line 3: expected UTF-8 text"),
-    "binary": (b"\x7fELF\0\0", "line 1: expected UTF-8 text, found a NUL byte"),
-    "no-code": (b"# T\n\nWords.\n", "line 1: expected a block that a learner pastes"),
-    "link-outside": (
-        SOUND.encode() + b"\n![x](../../../../../../etc/passwd)\n",
-        "expected a link that stays inside tiny",
-    ),
-    "include-loop": (b"# T\n\n[](include:lab.md)\n", "line 3: expected includes that end"),
-}
-
-
-@pytest.mark.parametrize(("content", "words"), BAD_PAGES.values(), ids=BAD_PAGES)
-def test_a_bad_page_is_refused_before_anything_runs(
-    nbassay: Nbassay, write: Callable[[str], Path], content: bytes, words: str
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (with_claim("size 3"), "expected a claim that begins with shape, value"),
+        (f"{SOUND}\n![x](../../../../../../etc/passwd)\n", "a link that stays inside tiny"),
+        ("# T\n\nWords.\n", "line 1: expected a block that a learner pastes"),
+    ],
+    ids=["claim", "link-outside", "no-code"],
+)
+def test_a_page_that_cannot_be_used_is_refused_before_anything_runs(
+    nbassay: Nbassay, write: Callable[[str], Path], text: str, words: str
 ) -> None:
     """
-    A page that cannot be used ends with 2 and a message with file and line; nothing is written.
+    Such a page ends with 2 and a message with file and line; nothing is written.
     """
-    path = write("")
-    path.write_bytes(content)
+    path = write(text)
 
     done = nbassay("regress", path, "--markdown", path.parent / "comment.md")
 
-    assert done.returncode == 2
+    assert (done.returncode, done.stdout) == (2, "")
     assert f"nbassay: {path}: line" in done.stderr
     assert words in done.stderr
     assert not (path.parent / "comment.md").exists()
