@@ -17,6 +17,7 @@ from __future__ import annotations
 import ast
 import builtins
 import dataclasses
+import functools
 import re
 import textwrap
 import tokenize
@@ -181,8 +182,9 @@ def reads_as_python(source: str, *, known: set[str], is_python_page: bool) -> bo
     return says
 
 
+@functools.lru_cache(maxsize=10_000)
 def python_of(source: str) -> ast.Module | None:
-    """A cell as Python, its magics translated; None when it is none."""
+    """A cell as Python, its magics translated; None when it is none. Not to be changed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd escapes: the kernel will tell of them
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import itertools
 import re
@@ -169,13 +170,14 @@ def _page(source: Source) -> Page:
     lines = [line.text if line.text.strip() else "" for line in source.lines]
     blocks = with_roles([_block(token, source) for token in tokens if token.type == "fence"])
     prose: list[str | None] = list(lines)  # None: a line that no Markdown cell shows
+    items = _list_items(tokens)
     cells: dict[int, Code] = {}
     for block in blocks:
         start = block.place.index
         if block.role == "cell":
             cells[start] = Code(place=block.place, source=block.pasted)
             prose[start : block.end] = [None] * (block.end - start)
-            for index in range(block.end, _end_of_list(tokens, start)):
+            for index in range(block.end, _end_of_item(items, start)):
                 prose[index] = lines[index][_shift(lines[index], by=lines[start]) :]
         else:
             prose[start : block.end] = [_without_tags(one) for one in prose[start : block.end]]
@@ -255,11 +257,21 @@ def _take_out(prose: list[str | None], line: int, text: str) -> None:
             prose[number] = bare if bare.strip() else None
 
 
-def _end_of_list(tokens: Sequence[Token], line: int) -> int:
-    """Return where the outermost list item around a line ends; the line itself outside lists."""
-    items = (token for token in tokens if token.type == "list_item_open")
-    spans = [_span(item) for item in items]
-    return max((end for start, end in spans if start <= line < end), default=line)
+def _list_items(tokens: Sequence[Token]) -> list[tuple[int, int]]:
+    """Return the lines of the outermost list items, in order."""
+    spans: list[tuple[int, int]] = []
+    for token in tokens:
+        if token.type == "list_item_open":
+            start, end = _span(token)
+            if not spans or start >= spans[-1][1]:
+                spans.append((start, end))
+    return spans
+
+
+def _end_of_item(items: Sequence[tuple[int, int]], line: int) -> int:
+    """Return where the list item around a line ends; the line itself outside lists."""
+    number = bisect.bisect_right(items, line, key=lambda item: item[0]) - 1
+    return max(line, items[number][1]) if number >= 0 else line
 
 
 def _headings(tokens: Sequence[Token], source: Source) -> Iterator[Heading]:
