@@ -23,13 +23,22 @@ Nbassay = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def nbassay() -> Nbassay:
-    """Run the command line in a process of its own: ``nbassay("grade", path)``."""
+    """
+    Run the command line in a process of its own: ``nbassay("grade", path)``.
+
+    *file_bytes* is the largest file that it may write.
+    """
 
     def run(
-        *arguments: object, cwd: Path = TINY, python: tuple[str, ...] = (), **environment: str
+        *arguments: object,
+        cwd: Path = TINY,
+        python: tuple[str, ...] = (),
+        file_bytes: int | None = None,
+        **environment: str,
     ) -> subprocess.CompletedProcess[str]:
+        limits = [] if file_bytes is None else ["prlimit", f"--fsize={file_bytes}:{file_bytes}"]
         return subprocess.run(
-            [sys.executable, *python, "-m", "nbassay", *map(str, arguments)],
+            [*limits, sys.executable, *python, "-m", "nbassay", *map(str, arguments)],
             cwd=cwd,
             env={**os.environ, **environment},
             capture_output=True,

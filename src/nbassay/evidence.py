@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load, save_file
+from safetensors.numpy import load, save
 
 from nbassay.errors import EvidenceError, OutputError
-from nbassay.files import UNFINISHED
+from nbassay.files import UNFINISHED, why_not_written
 from nbassay.graph import plan_of, weights_of
 from nbassay.inside.channel import BLOB, BLOB_HEAD, CELL, FACT, TOLD
 from nbassay.inside.watching import SAMPLE_ROWS
@@ -229,30 +229,24 @@ def write_evidence(folder: Path, evidence: Evidence, blobs: Blobs) -> None:
     Raises:
         OutputError: It cannot be written.
     """
+    text = msgspec.json.format(msgspec.json.encode(evidence), indent=1)
+    arrays = save({name: np.ascontiguousarray(blobs[name]) for name in sorted(blobs)})
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=UNFINISHED))
+        try:
+            for name, content in ((EVIDENCE_FILE, text + b"\n"), (ARRAYS_FILE, arrays)):
+                (beside / name).write_bytes(content)
+                (beside / name).chmod(0o644)
+            beside.chmod(0o755)
+            if folder.exists():
+                shutil.rmtree(folder)
+            beside.replace(folder)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error.strerror}") from error
-    try:
-        text = msgspec.json.format(msgspec.json.encode(evidence), indent=1)
-        (beside / EVIDENCE_FILE).write_bytes(text + b"\n")
-        save_file(
-            {name: np.ascontiguousarray(blobs[name]) for name in sorted(blobs)},
-            beside / ARRAYS_FILE,
-        )
-        for path in beside.iterdir():
-            path.chmod(0o644)
-        beside.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        beside.replace(folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise OutputError(f"{folder}: cannot be written: {error}") from error
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
+        raise OutputError(f"{folder}: cannot be written: {why_not_written(error)}") from error
 
 
 def read_evidence(folder: Path) -> tuple[Evidence, dict[str, np.ndarray]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -16,6 +17,20 @@ MARK = "run.json"
 """A folder that holds it, or nothing at all, is ours to write into."""
 UNFINISHED = ".nbassay-unfinished-"
 """What is being written beside its place begins with it; a killed run leaves it behind."""
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""How the system says that there is no room left."""
+_FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+
+
+def why_not_written(error: OSError) -> str:
+    """What the system says, and what a person can do about it."""
+    told = error.strerror or str(error)
+    if error.errno in FULL:
+        return f"{told}; make room there and give the same command again: what is done stays done"
+    if error.errno in _FORBIDDEN:
+        return f"{told}; give another place with -o, or the right to write there"
+    return told
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -50,7 +65,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
             beside.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise OutputError(f"{path}: cannot be written: {why_not_written(error)}") from error
 
 
 def is_graded_class(folder: Path) -> bool:
@@ -88,7 +103,7 @@ def owned(out: Path, *, must_be_graded: bool = False) -> Iterator[None]:
             )
         lock = os.open(out / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     except OSError as error:
-        raise OutputError(f"{out}: cannot be used as output: {error.strerror}") from error
+        raise OutputError(f"{out}: cannot be used as output: {why_not_written(error)}") from error
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -96,7 +111,13 @@ def owned(out: Path, *, must_be_graded: bool = False) -> Iterator[None]:
             raise OutputError(
                 f"{out}: another run writes into this folder; wait for it or give another with -o"
             ) from None
-        _remove_unfinished(out)
+        try:
+            _remove_unfinished(out)
+        except OSError as error:
+            raise OutputError(
+                f"{error.filename}: left by a killed run, and cannot be removed: "
+                f"{why_not_written(error)}"
+            ) from error
         yield
     finally:
         os.close(lock)
@@ -110,4 +131,4 @@ def _remove_unfinished(out: Path) -> None:
                 (Path(place) / name).unlink(missing_ok=True)
         for name in [name for name in folders if name.startswith(UNFINISHED)]:
             folders.remove(name)
-            shutil.rmtree(Path(place) / name, ignore_errors=True)
+            shutil.rmtree(Path(place) / name)

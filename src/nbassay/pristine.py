@@ -11,8 +11,6 @@ import dataclasses
 import gzip
 import hashlib
 import io
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +20,7 @@ import msgspec
 import numpy as np
 
 from nbassay.errors import DataError
+from nbassay.files import write_whole
 from nbassay.inside.arrays import row_digests
 from nbassay.workshop import Workshop, read_pinned
 
@@ -164,24 +163,15 @@ def unpack_data(workshop: Workshop, folder: Path) -> list[Path]:
     if they are right and replaced whole if they are not.
 
     Raises:
-        DataError: A packed file is missing or not the pinned one, or *folder* cannot be written.
+        DataError: A packed file is missing or not the pinned one.
+        OutputError: A file cannot be written.
     """
-    written = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in workshop.manifest.data.files:
-            raw = gzip.decompress(read_pinned(workshop, name))
-            target = folder / name
-            if not (target.is_file() and target.read_bytes() == raw):
-                handle, beside = tempfile.mkstemp(dir=folder)
-                with os.fdopen(handle, "wb") as file:
-                    file.write(raw)
-                Path(beside).chmod(0o644)
-                Path(beside).replace(target)
-            written.append(target)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot write the lab's data: {error.strerror}") from error
-    return written
+    targets = [folder / name for name in workshop.manifest.data.files]
+    for target in targets:
+        raw = gzip.decompress(read_pinned(workshop, target.name))
+        if not (target.is_file() and target.read_bytes() == raw):
+            write_whole(target, raw)
+    return targets
 
 
 def _read_idx(workshop: Workshop, name: str) -> np.ndarray:

@@ -18,11 +18,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nbassay.errors import OutputError
+from nbassay.files import FULL
 
 PREFIX = "nbassay-tmp-"
 """All our temporary folders begin with it, and no other file of ours does."""
 
 _TRIES = 5
+_ADVICE = "make room, or name another place for temporary files with TMPDIR"
 
 _log = logging.getLogger(__name__)
 
@@ -38,12 +40,16 @@ def scratch(what: str) -> Iterator[Path]:
         what: A word for its name, that tells a person what it is.
 
     Raises:
-        OutputError: It cannot be made.
+        OutputError: It cannot be made, or there is no room left in it.
     """
     _remove_left_behind_once()
     folder, lock = _made(what)
     try:
         yield folder
+    except OSError as error:
+        if error.errno in FULL:
+            raise OutputError(f"{folder.parent}: {error.strerror}; {_ADVICE}") from error
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)  # last: until here, nobody else removes it
@@ -52,7 +58,7 @@ def scratch(what: str) -> Iterator[Path]:
 def remove_left_behind() -> list[Path]:
     """Remove this user's temporary folders whose run is dead, and name them."""
     removed = []
-    for folder in sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*")):
+    for folder in sorted(_place().glob(f"{PREFIX}*")):
         lock = _locked(folder)
         if lock is None:
             continue
@@ -81,20 +87,30 @@ def _made(what: str) -> tuple[Path, int]:
     """A new folder and its lock."""
     for _ in range(_TRIES):
         try:
-            folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{what}-"))
+            folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{what}-", dir=_place()))
         except OSError as error:
             raise OutputError(
-                f"{tempfile.gettempdir()}: no temporary folder can be made there: "
-                f"{error.strerror}; make room, or name another place with TMPDIR"
+                f"{_place()}: no temporary folder can be made there: {error.strerror}; {_ADVICE}"
             ) from error
         lock = _locked(folder)
         if lock is not None and folder.exists():
             return folder, lock
         if lock is not None:
             os.close(lock)  # another run found it before it was locked, and removed it
-    raise OutputError(
-        f"{tempfile.gettempdir()}: its folders cannot be locked; name another place with TMPDIR"
-    )
+    raise OutputError(f"{_place()}: its folders cannot be locked; name another place with TMPDIR")
+
+
+def _place() -> Path:
+    """
+    Where temporary files go on this machine.
+
+    Raises:
+        OutputError: None of the usual places can be written.
+    """
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError as error:
+        raise OutputError(f"{error.strerror}; {_ADVICE}") from error
 
 
 def _locked(folder: Path) -> int | None:

@@ -28,7 +28,7 @@ import numpy as np
 
 from nbassay.errors import EvidenceError, OutputError
 from nbassay.evidence import EVIDENCE_FILE, read_evidence
-from nbassay.files import MARK, write_whole
+from nbassay.files import MARK, why_not_written, write_whole
 from nbassay.records import Ending, Evidence, Record, Results, SecondBox
 
 SUBMISSION_FILE = "submission.json"
@@ -107,12 +107,23 @@ def read_kept(folder: Path) -> Kept:
 
 
 def forget_evidence(folder: Path, *, first: int = 0) -> None:
-    """Remove the evidence of attempt *first* and all later ones; of all, the challenge's too."""
-    for attempt in range(first, MOST_ATTEMPTS):
-        shutil.rmtree(evidence_folder(folder, attempt), ignore_errors=True)
-    if first == 0:
-        shutil.rmtree(evidence_folder(folder, CHALLENGE), ignore_errors=True)
-        (folder / EXECUTED_FILE).unlink(missing_ok=True)
+    """
+    Remove the evidence of attempt *first* and all later ones; of all, the challenge's too.
+
+    Raises:
+        OutputError: It cannot be removed.
+    """
+    attempts = [*range(first, MOST_ATTEMPTS), *([CHALLENGE] if first == 0 else [])]
+    try:
+        for attempt in attempts:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(evidence_folder(folder, attempt))
+        if first == 0:
+            (folder / EXECUTED_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{error.filename}: cannot be removed: {why_not_written(error)}"
+        ) from error
 
 
 def has_evidence(folder: Path, key: str) -> bool:

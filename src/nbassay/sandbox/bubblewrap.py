@@ -20,7 +20,6 @@ import select
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -360,8 +359,8 @@ def _pipe(stack: contextlib.ExitStack) -> tuple[io.FileIO, io.FileIO]:
 
 
 def _file(content: bytes) -> IO[bytes]:
-    """A nameless file to be read from its start by descriptor."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115
+    """A file in memory, to be read from its start by descriptor: no disk that might be full."""
+    file = os.fdopen(os.memfd_create("nbassay"), "w+b")
     file.write(content)
     file.seek(0)  # also flushes
     return file
