@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
-from conftest import ROOT, TINY, Nbassay
+from conftest import RIGHT_CELLS, ROOT, TINY, Nbassay, write_notebook
 
 from nbassay.files import UNFINISHED
+from nbassay.sandbox.bubblewrap import find_programs
 
 pytestmark = pytest.mark.kernel
 
+FAILING_BWRAP = """#!/bin/sh
+# Starts every box but those of notebooks.
+case "$*" in *nbassay.inside.executor*) echo "no namespaces left" >&2; exit 1 ;; esac
+exec {bwrap} "$@"
+"""
 MOUNTED = ("mount", "-t", "tmpfs", "-o")
 
 
@@ -128,3 +137,104 @@ def test_no_room_for_temporary_files(
     assert str(temporary) in message
     assert left == []
     assert not (out / "results.json").exists()
+
+
+# ------------------------------------------------------------------ boxes
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    """A class of two."""
+    for name in ("ann", "zoe"):
+        write_notebook(tmp_path / "class" / f"{name}.ipynb", *RIGHT_CELLS, f"{name} = 1")
+    return tmp_path / "class"
+
+
+def graded_while_killing(notebooks: Path, out: Path, victim: str) -> tuple[int, str]:
+    """Grade a class and kill *victim* of the box that ann's notebook is in; exit code, messages."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "nbassay", "grade", notebooks, "-o", out, "-j", "1"],
+        cwd=TINY,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as running:
+        assert running.stderr is not None
+        said = [running.stderr.readline(), running.stderr.readline()]
+        assert [line[:5] for line in said] == ["[1/4]", "[2/4]"]  # the controls
+        box_of(running.pid, victim).kill()
+        said.append(running.stderr.read())
+    return running.returncode, "".join(said)
+
+
+def box_of(grader: int, victim: str) -> psutil.Process:
+    """Wait for a box with an executor in it."""
+    while True:
+        for process in psutil.Process(grader).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.cmdline()[1:4] == ["-I", "-m", "nbassay.inside.executor"]:
+                    return process if victim == "executor" else outermost(process, grader)
+
+
+def outermost(process: psutil.Process, grader: int) -> psutil.Process:
+    """The grader's own child above *process*."""
+    (bwrap,) = [parent for parent in process.parents() if parent.ppid() == grader]
+    assert bwrap.name() == "bwrap"
+    return bwrap
+
+
+def test_a_box_that_is_killed_from_outside_is_our_failure(
+    tmp_path: Path, two: Path, nbassay: Nbassay
+) -> None:
+    """
+    Whose sandbox is killed is not-run, which ends with 4, and runs next time; the other is graded.
+    """
+    out = tmp_path / "graded"
+    code, said = graded_while_killing(two, out, "bwrap")
+    first = statuses(out)
+    again = nbassay("grade", two, "-o", out)
+
+    assert code == 4, said
+    assert "ann: killed-outside" in said
+    assert first == {"ann": "not-run", "zoe": "graded"}
+    assert again.returncode == 0, again.stderr
+    assert "ann: done" in again.stderr
+    assert again.stderr.count(": already run") == 3
+    assert statuses(out) == {"ann": "graded", "zoe": "graded"}
+
+
+def test_an_executor_that_is_killed_from_outside_costs_nothing(tmp_path: Path, two: Path) -> None:
+    """
+    Who cannot have been at fault for certain is run once more at once, and has the full mark.
+    """
+    code, said = graded_while_killing(two, tmp_path / "graded", "executor")
+    results = json.loads((tmp_path / "graded" / "results.json").read_text())
+
+    assert code == 0, said
+    assert [one["score"] for one in results["submissions"]] == [100, 100]
+    assert [one["notes"] for one in results["submissions"]] == [[], []]
+
+
+def test_a_box_that_cannot_start_is_our_failure(
+    tmp_path: Path, two: Path, nbassay: Nbassay
+) -> None:
+    """
+    Whose sandbox does not come up is not-run and runs next time, whatever was graded before.
+    """
+    out = tmp_path / "graded"
+    assert nbassay("grade", two / "zoe.ipynb", "-o", out).returncode == 0
+    failing = tmp_path / "failing"
+    failing.mkdir()
+    bwrap = failing / "bwrap"
+    bwrap.write_text(FAILING_BWRAP.format(bwrap=find_programs()[0]))
+    bwrap.chmod(0o755)
+
+    done = nbassay("grade", two, "-o", out, PATH=f"{failing}:{os.environ['PATH']}")
+    first = statuses(out)
+    again = nbassay("grade", two, "-o", out)
+
+    assert done.returncode == 4, done.stderr
+    assert "ann: could-not-start" in done.stderr
+    assert first == {"ann": "not-run", "zoe": "graded"}
+    assert again.returncode == 0, again.stderr
+    assert statuses(out) == {"ann": "graded", "zoe": "graded"}

@@ -25,6 +25,7 @@ from nbassay.running import Run, evidence_key
 from nbassay.store import (
     CHALLENGE,
     EXECUTED_FILE,
+    OUR_FAILURES,
     Kept,
     evidence_by_key,
     evidence_folder,
@@ -84,7 +85,7 @@ class ClassRun:
 
     reused: int = 0
     not_run: int = 0
-    """Boxes that could not start: our failure, tried again next time."""
+    """Boxes that failed on our side: tried again next time."""
 
 
 def default_jobs() -> int:
@@ -161,7 +162,7 @@ def run_tasks(
     with contextlib.closing(ended), contextlib.closing(progress):
         for task, how in ended:
             class_run.reused += how in ("already run", SAME)
-            class_run.not_run += how in (NOT_STARTED, FAILED)
+            class_run.not_run += how in (*OUR_FAILURES, FAILED)
             progress.done(task.item.learner, how + _again(task))
     return class_run
 

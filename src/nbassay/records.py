@@ -386,6 +386,7 @@ class Ending(Record, frozen=True, kw_only=True):
         "evidence-size",
         "crashed",
         "could-not-start",
+        "killed-outside",
         "interrupted",
     ]
     message: Text | None

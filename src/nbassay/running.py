@@ -48,6 +48,11 @@ BESIDE_THE_PROBE = (
 """Modules that decide what evidence holds, besides those inside the box."""
 FACTS_SHARE = 0.75
 """Part of the pipe's budget that the kernel's facts may take; the rest is for outputs."""
+MOST_CRASHES = 2
+"""
+A box that crashed is run once more before the notebook is blamed: from outside it cannot be told
+who killed the executor, the notebook or a machine without memory.
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,8 +138,11 @@ def _run(
         writable=[HOME, "/tmp", SCRATCH, *workshop.manifest.data_folders],  # noqa: S108 - inside
         workdir=WORK,
     )
-    collector = Collector()
-    ending = sandbox.run(box, collector.on_frame, should_stop=should_stop)
+    for _ in range(MOST_CRASHES):
+        collector = Collector()
+        ending = sandbox.run(box, collector.on_frame, should_stop=should_stop)
+        if ending.reason != "crashed":
+            break
     facts, blobs = collector.finish(pristine.keyed(nonce))
     evidence = Evidence(
         schema=SCHEMA_EVIDENCE,

@@ -36,6 +36,7 @@ SILENCE = {
     "finished": "gave no answer",
     "crashed": "ended by itself",
     "could-not-start": "could not start",
+    "killed-outside": "was killed from outside",
     "wall-time": "took too long",
     "cpu-time": "took too much processor time",
     "memory": "took too much memory",

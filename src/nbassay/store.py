@@ -36,7 +36,7 @@ RESULTS_FILE = "results.json"
 EXECUTED_FILE = "executed.ipynb"
 LEARNERS = "learners"
 MEASURED = "measured"
-OUR_FAILURES = ("could-not-start", "interrupted")
+OUR_FAILURES = ("could-not-start", "killed-outside", "interrupted")
 """Endings of a box that say nothing of the notebook."""
 MOST_ATTEMPTS = 3
 """A run and up to two repeats with fresh seeds."""

@@ -12,7 +12,6 @@ import contextlib
 import difflib
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -23,6 +22,7 @@ from nbassay.labpage.code import python_of
 from nbassay.regress.judge import arrays_of
 from nbassay.regress.pagerun import Lab, PageRun
 from nbassay.regress.report import Against, ArrayReport, CellChange, Report
+from nbassay.scratch import scratch
 
 SLOWER = 1.5
 """How many times as long a cell must take to be told of."""
@@ -46,8 +46,8 @@ def older_page(old: str, path: Path, *, variant: str | None) -> Iterator[Page]:
     if Path(old).is_file():
         yield open_page(Path(old), variant=variant)
         return
-    with tempfile.TemporaryDirectory(prefix="nbassay-old-") as folder:
-        yield open_page(_checked_out(old, path, Path(folder)), variant=variant)
+    with scratch("old") as folder:
+        yield open_page(_checked_out(old, path, folder), variant=variant)
 
 
 def compare(old: Page, new: Page, report: Report, lab: Lab, *, name: str) -> Against:

@@ -122,8 +122,8 @@ class Sandbox(Walls, Protocol):
             should_stop: Asked several times a second; True ends the box as ``interrupted``.
 
         Returns:
-            The ending. ``could-not-start`` is our failure; ``crashed`` means that the process
-            ended on its own without status 0.
+            The ending. ``could-not-start`` and ``killed-outside`` are our failures; ``crashed``
+            means that the process ended on its own without status 0.
 
         Raises:
             SandboxError: A process of the box could not be ended.

@@ -166,6 +166,8 @@ def _is_real_root() -> bool:
 class _BwrapRunning:
     """A started bwrap; its first process inside is the lifeline of all others."""
 
+    is_out_of_reach = True
+
     def __init__(
         self, process: subprocess.Popen[bytes], frames_fd: int, writable: Sequence[str]
     ) -> None:

@@ -39,7 +39,15 @@ _MB = 1 << 20
 
 _log = logging.getLogger(__name__)
 
-_Reason = Literal["wall-time", "cpu-time", "memory", "evidence-size", "interrupted"]
+_Reason = Literal[
+    "wall-time",
+    "cpu-time",
+    "memory",
+    "evidence-size",
+    "crashed",
+    "killed-outside",
+    "interrupted",
+]
 
 
 class Running(Protocol):
@@ -50,6 +58,8 @@ class Running(Protocol):
     says there with one byte that the box is up; without, it is up from the start."""
     frames_fd: int
     """The end of the pipe to read frames from; closed by the caller."""
+    is_out_of_reach: bool
+    """Whether nothing in the box can signal *process*: then a signal that ends it is not its."""
 
     def pids(self) -> list[int]:
         """Ids of all processes of the box."""
@@ -343,6 +353,7 @@ class _Supervision:
             if stop is not None:
                 why = f"it was not up after {self._limits.notebook_s:g} s. {why}"
             return could_not_start(why, seconds=seconds)
+        reason: _Reason
         if stop is not None:
             reason, message = stop.reason, stop.message
         elif status == 0:
@@ -351,13 +362,12 @@ class _Supervision:
             )
         elif _signal_of(status) == signal.SIGXCPU:
             reason, message = "cpu-time", self._cpu_message()
+        elif status < 0 and self._running.is_out_of_reach:
+            reason = "killed-outside"
+            message = f"The sandbox was killed from outside {_how(status)}; grade again."
         else:
-            return Ending(
-                reason="crashed",
-                message=f"The notebook's process ended by itself {_how(status)}.",
-                seconds=seconds,
-                peak_memory_bytes=self._peak_bytes,
-            )
+            reason = "crashed"
+            message = f"The notebook's process ended by itself {_how(status)}."
         return Ending(
             reason=reason, message=message, seconds=seconds, peak_memory_bytes=self._peak_bytes
         )

@@ -138,6 +138,7 @@ class _PlainRunning:
     """A started process, and whatever it starts."""
 
     process: subprocess.Popen[bytes]
+    is_out_of_reach = False
 
     def __init__(self, process: subprocess.Popen[bytes], frames_fd: int, token: str) -> None:
         self.process = process
