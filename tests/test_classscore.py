@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
+import psutil
 import pytest
 from conftest import TINY
 from test_evidence import evidence_with
 
+from nbassay import scoring
 from nbassay.classscore import GROUP
 from nbassay.evidence import write_evidence
 from nbassay.files import MARK
 from nbassay.observed import Observed
-from nbassay.pipeline import score_class
+from nbassay.pipeline import report_class, score_class
 from nbassay.pristine import data_digest, read_pristine
-from nbassay.records import Array, ArrayFact, Data, FitFact, Labels, ModelFact, Rows
+from nbassay.records import (
+    Array,
+    ArrayFact,
+    Data,
+    FitFact,
+    Labels,
+    ModelFact,
+    Rows,
+    SubmissionResult,
+)
+from nbassay.reporting import write
 from nbassay.scoring import score
 from nbassay.store import Attempt, Kept, Scorable, keep
 from nbassay.workshop import Workshop, read_workshop
@@ -84,6 +100,161 @@ def test_groups_and_processes_leave_no_trace(tmp_path: Path) -> None:
         alone = score_class(tmp_path, workshop=workshop).submissions
         sheets = {sheet.learner: sheet for sheet in one.submissions}
         assert all(sheets[sheet.learner] == sheet for sheet in alone)
+
+
+# ------------------------------------------------------------------ what goes wrong on our side
+
+
+@pytest.mark.parametrize(
+    ("where", "status", "score"),
+    [("cases_of", "not-run", None), ("contradictions", "needs-review", 100)],
+)
+def test_a_bug_of_ours_with_one_sheet_costs_nobody_else_the_mark(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    where: str,
+    status: str,
+    score: float | None,
+) -> None:
+    """
+    Where scoring fails at one learner's evidence, that sheet says so; the others are as ever.
+    """
+    workshop = read_workshop(TINY)
+    lay_class(tmp_path, workshop, 3)
+    expected = score_class(tmp_path, workshop=workshop).submissions
+    sound = getattr(scoring, where)
+
+    def with_a_bug(*arguments: object) -> object:
+        observed = next(one for one in arguments if isinstance(one, Observed))
+        if tiles(1 / 255) in observed.evidence.facts:
+            raise ZeroDivisionError("ours")
+        return sound(*arguments)
+
+    monkeypatch.setattr(scoring, where, with_a_bug)
+    one, bad, other = score_class(tmp_path, workshop=workshop).submissions
+
+    assert [one, other] == [expected[0], expected[2]]
+    assert (bad.status, bad.score) == (status, score)
+    assert bad.notes[0] == "nbassay itself failed at this evidence (ZeroDivisionError); report it"
+    assert "learner-001" in caplog.text
+
+
+def test_a_report_that_fails_is_written_with_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    Where one report cannot be rendered, the learner gets one without the details, and every page
+    tells that a person has to look; the others are as ever.
+    """
+    workshop = read_workshop(TINY)
+    lay_class(tmp_path, workshop, 3)
+    score_class(tmp_path, workshop=workshop)
+    report_class(tmp_path, workshop=workshop)
+    page = tmp_path / "learners" / "learner-000" / "report.html"
+    whole = page.read_bytes()
+    sound = write.render_student
+
+    def with_a_bug(one: SubmissionResult, **arguments: Any) -> str:
+        if one.learner == "learner-001" and one.details is not None:
+            raise ZeroDivisionError("ours")
+        return sound(one, **arguments)
+
+    monkeypatch.setattr(write, "render_student", with_a_bug)
+    told = report_class(tmp_path, workshop=workshop).submissions
+    failed = "nbassay itself failed at showing this sheet"
+
+    assert [one.status for one in told] == ["graded", "needs-review", "graded"]
+    assert failed in (page.parents[1] / "learner-001" / "report.html").read_text()
+    assert failed in (tmp_path / "index.html").read_text()
+    assert page.read_bytes() == whole
+    assert "learner-001" in caplog.text
+
+
+def test_ctrl_c_while_checks_run_is_not_kept_by_pytest(tmp_path: Path) -> None:
+    """
+    Who interrupts scoring interrupts nbassay, and is not told of a bug.
+    """
+    folder = Path(shutil.copytree(TINY, tmp_path / "workshop"))
+    (folder / "checks" / "conftest.py").write_text(
+        "def pytest_runtest_call(item): raise KeyboardInterrupt"
+    )
+    workshop = read_workshop(folder)
+    lay_class(tmp_path, workshop, 1)
+
+    with pytest.raises(KeyboardInterrupt):
+        score_class(tmp_path, workshop=workshop)
+
+
+SCORES = """
+import sys
+from pathlib import Path
+from nbassay import classscore
+from nbassay.pristine import read_pristine
+from nbassay.workshop import read_workshop
+
+if __name__ == "__main__":
+    classscore.GROUP = 1
+    out, workshop = Path(sys.argv[1]), read_workshop(Path(sys.argv[2]))
+    scorer = classscore.Scorer(out=out, workshop=workshop, pristine=read_pristine(workshop),
+                               are_all_challenged=False, measured=None)
+    for group in classscore.score_learners(scorer, sys.argv[3:], jobs=2):
+        print(group.sheets[0].learner, group.sheets[0].score, flush=True)
+        sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def scoring_program(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Scores learners 0, 1, 2, 4 in two processes, each a group; one for a line that it is sent."""
+    lay_class(tmp_path / "out", read_workshop(TINY), 5)
+    program = tmp_path / "scores.py"
+    program.write_text(SCORES)
+    learners = [f"learner-{number:03}" for number in (0, 1, 2, 4)]
+    with subprocess.Popen(
+        [sys.executable, program, tmp_path / "out", TINY, *learners],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as running:  # fmt: skip
+        yield running
+        running.kill()
+
+
+def workers(program: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Its two processes that score, as soon as they are there."""
+    while True:
+        children = psutil.Process(program.pid).children()
+        found = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        if len(found) == 2:
+            return found
+
+
+def test_processes_that_score_end_with_the_grader(scoring_program: subprocess.Popen[str]) -> None:
+    """
+    When the grader is killed, the processes that scored for it do not wait for it forever.
+    """
+    found = workers(scoring_program)
+    assert scoring_program.stdout is not None
+    assert scoring_program.stdout.readline() == "learner-000 70.0\n"
+    scoring_program.kill()
+
+    assert psutil.wait_procs(found, timeout=60)[1] == []
+
+
+def test_processes_that_die_leave_the_rest_to_the_grader(
+    scoring_program: subprocess.Popen[str],
+) -> None:
+    """
+    When processes that score die, as for want of memory, the class is scored all the same.
+    """
+    for worker in workers(scoring_program):
+        worker.kill()
+
+    told, _ = scoring_program.communicate("\n" * 4)
+
+    assert told.split() == [
+        *("learner-000", "70.0", "learner-001", "100.0"),
+        *("learner-002", "70.0", "learner-004", "70.0"),
+    ]
 
 
 FITS = '''

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -18,6 +19,8 @@ from nbassay.observed import Observed
 from nbassay.pristine import Pristine
 from nbassay.store import Scorable, failed_on_our_side
 from nbassay.workshop import Workshop
+
+_log = logging.getLogger(__name__)
 
 LENIENCY = 1.5
 """
@@ -67,11 +70,14 @@ def judge_challenges(
     cases: list[Case] = []
     owners: list[int] = []
     for number in sheets:
-        observed = _observed(submissions[number], pristine, answers)
-        if observed is not None:
-            own = cases_of(f"{number}-challenge", observed, workshop)
-            cases += own
-            owners += [number] * len(own)
+        try:
+            observed = _observed(submissions[number], pristine, answers)
+            own = [] if observed is None else cases_of(f"{number}-challenge", observed, workshop)
+        except Exception:  # a mistake of ours: signs that were not tried send a person to look
+            _log.exception("the challenge of %s was not read", submissions[number].kept.learner)
+            continue
+        cases += own
+        owners += [number] * len(own)
     if not cases:
         return {}
     again = score_cases(cases, workshop, _lenient(read_bounds(workshop)))

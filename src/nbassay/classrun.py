@@ -13,7 +13,13 @@ from typing import Protocol
 
 import psutil
 
-from nbassay.errors import AssayError, EvidenceError, NotebookError, OutputError
+from nbassay.errors import (
+    AssayError,
+    EvidenceError,
+    NotebookError,
+    OutputError,
+    our_failure,
+)
 from nbassay.evidence import read_evidence, write_evidence
 from nbassay.executed import executed_notebook, read_outputs
 from nbassay.files import write_whole
@@ -204,8 +210,7 @@ class _Runner:
             return NOT_STARTED
         except Exception as error:
             _log.exception("%s could not be run", task.item.learner)
-            kind = type(error).__name__
-            self._not_run(task, f"nbassay itself failed at this notebook ({kind}); report it")
+            self._not_run(task, our_failure(error, "this notebook"))
             return FAILED
 
     def _not_run(self, task: Task, why: str) -> None:

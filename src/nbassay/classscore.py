@@ -7,10 +7,14 @@ Memory holds the evidence of as many groups as there are processes, however larg
 from __future__ import annotations
 
 import dataclasses
+import logging
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from nbassay.answers import Answers
@@ -23,6 +27,8 @@ from nbassay.workshop import Workshop
 
 GROUP = 50
 """Learners whose evidence is held at once, 1 to 2 MB each; beginning a group takes 0.2 s."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +87,7 @@ class Scorer:
 
 def score_learners(scorer: Scorer, learners: Sequence[str], *, jobs: int) -> Iterator[Scored]:
     """
-    Score *learners*, group after group.
+    Score *learners*, group after group; what a process that died had left is scored in this one.
 
     Args:
         learners: In the order in which sheets are wanted.
@@ -101,10 +107,16 @@ def score_learners(scorer: Scorer, learners: Sequence[str], *, jobs: int) -> Ite
         initializer=_begin,
         initargs=(scorer.out, scorer.workshop, scorer.are_all_challenged, scorer.measured),
     ) as pool:
+        done = 0
         try:
-            yield from pool.map(_of_group, groups)
+            for scored in pool.map(_of_group, groups):
+                yield scored
+                done += 1
+        except BrokenProcessPool as error:
+            _log.warning("a process that scores died (%s); going on with one", error)
         finally:
             pool.shutdown(cancel_futures=True)
+    yield from map(scorer.learners, groups[done:])
 
 
 _scorer: Scorer
@@ -112,9 +124,10 @@ _scorer: Scorer
 
 
 def _begin(out: Path, workshop: Workshop, are_all_challenged: bool, measured: Path | None) -> None:
-    """Make this process ready; Ctrl-C is for the one that started it."""
+    """Make this process ready; Ctrl-C is for the one that started it, whose end is its own."""
     global _scorer
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _scorer = Scorer(
         out=out,
         workshop=workshop,
@@ -122,6 +135,14 @@ def _begin(out: Path, workshop: Workshop, are_all_challenged: bool, measured: Pa
         are_all_challenged=are_all_challenged,
         measured=measured,
     )
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it was killed; the pool would wait forever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _of_group(group: Sequence[str]) -> Scored:

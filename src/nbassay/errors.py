@@ -27,6 +27,11 @@ class AssayError(Exception):
     exit_code = 2
 
 
+def our_failure(error: Exception, at: str) -> str:
+    """What a sheet says of a bug of ours that met one submission only."""
+    return f"nbassay itself failed at {at} ({type(error).__name__}); report it"
+
+
 class ManifestError(AssayError):
     """``workshop.toml`` is missing, or a value in it cannot be used."""
 

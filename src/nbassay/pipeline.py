@@ -335,7 +335,7 @@ def report_class(out: Path, *, workshop: Workshop) -> Results:
     stages = Stages()
     with stages.stage("render"):
         test = read_pristine(workshop).sets.get("test")
-        write_reports(
+        results = write_reports(
             results,
             workshop_title=workshop.manifest.title,
             reports_dir=workshop.path(workshop.manifest.reports),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
 
 from nbassay.answers import Answers
 from nbassay.calibration import other_versions, read_calibration
 from nbassay.challenge import Outcome, judge_challenges
 from nbassay.checking.case import Case, cases_of, read_bounds
 from nbassay.checking.session import Sheet, score_cases
+from nbassay.errors import AssayError, our_failure
 from nbassay.misconceptions import Misconception, read_misconceptions, recognise
 from nbassay.observed import Observed
 from nbassay.pristine import Pristine
@@ -26,6 +30,8 @@ from nbassay.records import (
 from nbassay.store import OUR_FAILURES, Scorable
 from nbassay.workshop import Control, Workshop
 
+_log = logging.getLogger(__name__)
+
 UNEXPLAINED = "checks failed in a way that no known misconception explains"
 
 
@@ -40,6 +46,9 @@ def score(
     """
     Score a class, or a group of it, in one pytest session; results are in the order given.
 
+    A mistake of ours with one submission's evidence costs nobody else the mark: that one is
+    ``not-run``, or ``needs-review`` with what its checks gave.
+
     Args:
         challenged: Positions of those who are to pass a run with renamed classes, signs or none.
         answers: What was measured before; what is new is put there, too.
@@ -49,34 +58,64 @@ def score(
     """
     cases: list[Case] = []
     owners: list[int] = []
+    failures: dict[int, str] = {}
     for number, submission in enumerate(submissions):
-        for attempt in submission.attempts:
-            if attempt.evidence.ending.reason in OUR_FAILURES:
-                continue
-            observed = Observed(attempt.evidence, attempt.blobs, pristine, answers)
-            name = f"{number}-{submission.kept.learner}-{attempt.evidence.attempt}"
-            own = cases_of(name, observed, workshop)
-            cases += own
-            owners += [number] * len(own)
+        try:
+            own = _cases(number, submission, workshop, pristine, answers)
+        except AssayError:
+            raise
+        except Exception as error:
+            _log.exception("the evidence of %s could not be read", submission.kept.learner)
+            failures[number] = our_failure(error, "this evidence")
+            continue
+        cases += own
+        owners += [number] * len(own)
     best = _best(cases, owners, workshop)
     folder = workshop.manifest.misconceptions
     known = {} if folder is None else read_misconceptions(workshop.path(folder))
     challenges = judge_challenges(
         submissions, best, workshop=workshop, pristine=pristine, answers=answers
     )
-    return [
-        _graded(
-            submission,
-            *best[number],
-            workshop,
-            known,
-            challenges.get(number),
-            is_challenged=number in challenged,
-        )
-        if number in best
-        else _not_graded(submission, workshop)
-        for number, submission in enumerate(submissions)
-    ]
+    results: list[SubmissionResult] = []
+    for number, submission in enumerate(submissions):
+        if number not in best:
+            results.append(_not_graded(submission, workshop, failures.get(number)))
+            continue
+        case, sheet = best[number]
+        try:
+            result = _graded(
+                submission,
+                case,
+                sheet,
+                workshop,
+                known,
+                challenges.get(number),
+                is_challenged=number in challenged,
+            )
+        except AssayError:
+            raise
+        except Exception as error:
+            _log.exception("the sheet of %s could not be filled in", submission.kept.learner)
+            result = _bare(submission, sheet, workshop, our_failure(error, "this evidence"))
+        results.append(result)
+    return results
+
+
+def _cases(
+    number: int,
+    submission: Scorable,
+    workshop: Workshop,
+    pristine: Pristine,
+    answers: Answers | None,
+) -> list[Case]:
+    """Everything of one submission that a sheet can be filled in for."""
+    cases: list[Case] = []
+    for attempt in submission.attempts:
+        if attempt.evidence.ending.reason not in OUR_FAILURES:
+            observed = Observed(attempt.evidence, attempt.blobs, pristine, answers)
+            name = f"{number}-{submission.kept.learner}-{attempt.evidence.attempt}"
+            cases += cases_of(name, observed, workshop)
+    return cases
 
 
 def _best(
@@ -144,7 +183,20 @@ def class_notes(controls: Sequence[Scorable], workshop: Workshop) -> list[str]:
     return sorted(sentence for sentence in told if sentence is not None)
 
 
-def _not_graded(submission: Scorable, workshop: Workshop) -> SubmissionResult:
+def _bare(submission: Scorable, sheet: Sheet, workshop: Workshop, why: str) -> SubmissionResult:
+    """What the checks gave where the rest of the sheet could not be filled in."""
+    return msgspec.structs.replace(
+        _not_graded(submission, workshop, why),
+        status="needs-review",
+        score=sheet.score,
+        checks=sheet.checks,
+    )
+
+
+def _not_graded(
+    submission: Scorable, workshop: Workshop, failure: str | None = None
+) -> SubmissionResult:
+    """A sheet without a mark; *failure* is a bug of ours, in words."""
     kept = submission.kept
     notes = list(kept.notes)
     if kept.unreadable is not None:
@@ -154,6 +206,8 @@ def _not_graded(submission: Scorable, workshop: Workshop) -> SubmissionResult:
     for attempt in submission.attempts:
         if attempt.evidence.ending.message:
             notes.insert(0, attempt.evidence.ending.message)
+    if failure is not None:
+        notes.insert(0, failure)
     return SubmissionResult(
         learner=kept.learner,
         file=kept.file,

@@ -56,11 +56,16 @@ class Recorder:
         self.numbers: dict[str, dict[str, str]] = {case.name: {} for case in cases}
         self.problems: list[str] = []
         self.check_ids: set[str] = set()
+        self.was_interrupted = False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         config.stash[CASES] = self._cases
         config.stash[BOUNDS] = self._bounds
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        # pytest keeps Ctrl-C for itself, and calls its own stop after a bad file one, too.
+        self.was_interrupted = not excinfo.errisinstance(pytest.Session.Interrupted)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
@@ -171,7 +176,11 @@ def _run_pytest(folder: Path, recorder: Recorder) -> str:
         contextlib.redirect_stderr(printed),
         _without_own_settings(),
     ):
-        pytest.main(arguments, plugins=[recorder])
+        code = pytest.main(arguments, plugins=[recorder])
+    if recorder.was_interrupted:
+        raise KeyboardInterrupt
+    if code == pytest.ExitCode.INTERNAL_ERROR:
+        raise RuntimeError(f"pytest failed:\n{printed.getvalue()[-4000:]}")
     return printed.getvalue()[-4000:]
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from nbassay.errors import OutputError
+from nbassay.errors import AssayError, OutputError, our_failure
 from nbassay.files import write_whole
 from nbassay.records import Results, SubmissionResult
 from nbassay.reporting.gradebook import render_gradebook
@@ -20,6 +22,8 @@ from nbassay.reporting.student import MOST_PICTURES
 
 PristineRows = Callable[[int], NDArray[np.uint8]]
 """Position in the pristine test set → its pixels, uint8, any shape with width × width values."""
+
+_log = logging.getLogger(__name__)
 
 _NO_TITLES: Mapping[int, str] = MappingProxyType({})
 
@@ -32,9 +36,12 @@ def write_reports(
     pristine_rows: PristineRows | None,
     out: Path,
     step_titles: Mapping[int, str] = _NO_TITLES,
-) -> None:
+) -> Results:
     """
     Write the class page, every learner's report, the gradebook and the JUnit file.
+
+    A report that we fail at is written with less, and its sheet needs a review: a mistake of ours
+    with one sheet costs nobody else the report.
 
     Args:
         results: A graded class.
@@ -44,10 +51,14 @@ def write_reports(
         out: The class's output folder; made if it is missing.
         step_titles: Step → its title; steps without one are told by number.
 
+    Returns:
+        *results* with the sheets as they were written.
+
     Raises:
         OutputError: A learner's id is no file name, or a file cannot be written.
     """
-    for one in results.submissions:
+
+    def write(one: SubmissionResult) -> None:
         write_student_report(
             one,
             results=results,
@@ -57,6 +68,20 @@ def write_reports(
             path=_folder_of(one, out) / "report.html",
             step_titles=step_titles,
         )
+
+    written: list[SubmissionResult] = []
+    for one in results.submissions:
+        sheet = one
+        try:
+            write(sheet)
+        except AssayError:
+            raise
+        except Exception as error:
+            _log.exception("the report of %s could not be written", one.learner)
+            sheet = _with_less(one, our_failure(error, "showing this sheet"))
+            write(sheet)
+        written.append(sheet)
+    results = msgspec.structs.replace(results, submissions=written)
     write_whole(out / "gradebook.csv", render_gradebook(results))
     write_whole(out / "junit.xml", render_junit(results))
     # Last, so that a class page never links to a report that is not there yet.
@@ -69,6 +94,7 @@ def write_reports(
             reports_dir=reports_dir,
         ),
     )
+    return results
 
 
 def write_student_report(
@@ -96,6 +122,16 @@ def write_student_report(
             fresh_runs=results.fresh_runs,
             reports_dir=reports_dir,
         ),
+    )
+
+
+def _with_less(one: SubmissionResult, why: str) -> SubmissionResult:
+    """The sheet without what a report shows beside the checks."""
+    return msgspec.structs.replace(
+        one,
+        status="needs-review" if one.status == "graded" else one.status,
+        notes=[why, *one.notes],
+        details=None,
     )
 
 
