@@ -42,6 +42,7 @@ from nbassay.sandbox.choose import choose
 from nbassay.secondbox import measure_again
 from nbassay.store import evidence_folder, has_evidence, read_results
 from nbassay.submissions import Submission
+from nbassay.workbench import Workbench
 from nbassay.workshop import read_workshop
 
 INDEX = RowIndex(np.zeros(0, np.uint64))
@@ -316,10 +317,7 @@ def measured_with(sandbox: Scripted, tmp_path: Path) -> Measurement:
     second, classes = measure_again(
         evidence,
         blobs,
-        workshop=workshop,
-        pristine=pristine,
-        data_folder=tmp_path,
-        sandbox=sandbox,
+        Workbench(workshop=workshop, pristine=pristine, data_folder=tmp_path, sandbox=sandbox),
         env={},
         workdir="/home/learner",
         should_stop=lambda: False,
