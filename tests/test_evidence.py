@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -429,3 +431,40 @@ def test_no_bytes_within_a_text_break_the_decoder(kind: bytes, text: bytes) -> N
     facts, _blobs = collector.finish(INDEX)
 
     assert len(facts) + len(collector.refused) + len(collector.cells) <= 1
+
+
+READS_AT_ONCE = """
+import sys, threading
+from pathlib import Path
+sys.setswitchinterval(1e-6)
+from nbassay.evidence import read_evidence
+folder = Path(sys.argv[1])
+together = threading.Barrier(4)
+
+def read():
+    together.wait()
+    read_evidence(folder)
+
+threads = [threading.Thread(target=read) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def test_several_threads_may_be_the_first_to_read(tmp_path: Path) -> None:
+    """
+    A class that is resumed reads its evidence in several threads at once, and none crashes.
+    """
+    write_evidence(
+        tmp_path / "evidence", evidence_with([CellFact(index=0, status="ok", seconds=1)]), {}
+    )
+
+    # Each process has one first time; without decoders made before, now and then one crashes.
+    codes = {
+        subprocess.run(
+            [sys.executable, "-c", READS_AT_ONCE, tmp_path / "evidence"], check=False
+        ).returncode
+        for _ in range(12)
+    }
+
+    assert codes == {0}

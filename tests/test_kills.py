@@ -174,6 +174,7 @@ class Grader:
         """Grade until *ticks* of *clock* are over; all ticks of one that came to its end."""
         told, temporary = self.folder / "told.json", self.folder / "tmp"
         temporary.mkdir(parents=True, exist_ok=True)
+        told.unlink(missing_ok=True)
         done = subprocess.run(
             [
                 *(sys.executable, "-c", KILLED, self.out, told, clock, str(ticks)),

@@ -69,6 +69,9 @@ ARRAYS_FILE = "arrays.safetensors"
 Blobs = Mapping[str, np.ndarray]
 """Blob name → array. Of `Rows.digests`: int32 positions in the pristine sets."""
 
+# Decoders are made while modules are imported: msgspec crashes when two threads are the first to
+# decode a type.
+_decode_evidence = msgspec.json.Decoder(Evidence).decode
 _decode_fact = msgspec.json.Decoder(Fact).decode
 _decode_header = msgspec.json.Decoder(BlobHeader).decode
 
@@ -274,7 +277,7 @@ def decode_evidence(text: bytes, arrays: bytes) -> tuple[Evidence, dict[str, np.
             facts name.
     """
     try:
-        evidence = msgspec.json.decode(text, type=Evidence)
+        evidence = _decode_evidence(text)
         blobs = load(arrays)
         for need in _needs([evidence.facts, evidence.second]):
             if need.ref not in blobs:

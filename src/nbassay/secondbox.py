@@ -46,6 +46,8 @@ SILENCE = {
 
 Blobs = dict[str, np.ndarray]
 
+_decode_reply = msgspec.json.Decoder(Reply).decode
+
 
 def measure_again(
     evidence: Evidence,
@@ -174,7 +176,7 @@ class _Replies:
                 ref, array = decode_blob(payload)
                 self.blobs[ref] = array
             elif kind == FACT:
-                self._take(msgspec.json.decode(payload, type=Reply))
+                self._take(_decode_reply(payload))
         except (EvidenceError, msgspec.DecodeError):
             return
 

@@ -59,6 +59,10 @@ class Kept(Record, frozen=True, kw_only=True):
     """Digest of the code cells and their places; None when they could not be read."""
 
 
+# Made before there are threads, see `nbassay.evidence`.
+_decode_kept = msgspec.json.Decoder(Kept).decode
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Attempt:
     """One run's evidence and the arrays it names."""
@@ -101,7 +105,7 @@ def read_kept(folder: Path) -> Kept:
     """
     path = folder / SUBMISSION_FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Kept)
+        return _decode_kept(path.read_bytes())
     except (OSError, msgspec.DecodeError) as error:
         raise OutputError(f"{path}: cannot be read: {error}; run this class again") from error
 
@@ -143,7 +147,7 @@ def evidence_by_key(learners: Path) -> Iterator[tuple[str, Path]]:
         for attempt in (*range(MOST_ATTEMPTS), CHALLENGE):
             folder = evidence_folder(file.parent, attempt)
             with contextlib.suppress(OSError, msgspec.DecodeError):
-                told = msgspec.json.decode((folder / EVIDENCE_FILE).read_bytes(), type=_Key)
+                told = _decode_key((folder / EVIDENCE_FILE).read_bytes())
                 yield told.key, folder
 
 
@@ -151,6 +155,9 @@ class _Key(msgspec.Struct):
     """The part of evidence that says what run it is of."""
 
     key: str
+
+
+_decode_key = msgspec.json.Decoder(_Key).decode
 
 
 def failed_on_our_side(evidence: Evidence) -> bool:
@@ -172,6 +179,9 @@ class _Endings(msgspec.Struct, frozen=True, kw_only=True):
 
     ending: Ending
     second: SecondBox | None = None
+
+
+_decode_endings = msgspec.json.Decoder(_Endings).decode
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -211,7 +221,7 @@ def read_used(folder: Path) -> Used | None:
     for attempt in (*range(MOST_ATTEMPTS), CHALLENGE):
         path = evidence_folder(folder, attempt) / EVIDENCE_FILE
         with contextlib.suppress(OSError, msgspec.DecodeError):
-            found = msgspec.json.decode(path.read_bytes(), type=_Endings)
+            found = _decode_endings(path.read_bytes())
             second = found.second.ending if found.second is not None else None
             endings += [ending for ending in (found.ending, second) if ending is not None]
     if not endings:
