@@ -93,6 +93,10 @@ class Delivery(Record, frozen=True, kw_only=True):
     outputs: dict[int, list[dict[str, Any]]]
 
 
+# Made before there are threads, see `nbassay.evidence`.
+_decode_order = msgspec.msgpack.Decoder(Order).decode
+_decode_delivery = msgspec.msgpack.Decoder(Delivery).decode
+
 _ready: dict[str, Equipment] = {}
 """Of a worker: what it has at hand, by the name that a class gave it."""
 
@@ -168,7 +172,7 @@ def _announce(name: str) -> bytes:
 
 def _run_there(name: str, order: bytes) -> bytes:
     """Runs on a worker."""
-    told = msgspec.msgpack.decode(order, type=Order)
+    told = _decode_order(order)
     run = run_notebook(
         Notebook(digest=told.digest, content=told.content, notes=()),
         _ready[name].bench,
@@ -243,7 +247,7 @@ class Cluster:
 
 
 def _decoded(delivered: bytes) -> Run:
-    delivery = msgspec.msgpack.decode(delivered, type=Delivery)
+    delivery = _decode_delivery(delivered)
     evidence, blobs = decode_evidence(delivery.evidence, delivery.arrays)
     return Run(evidence=evidence, blobs=blobs, outputs=delivery.outputs)
 
