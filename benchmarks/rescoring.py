@@ -11,22 +11,18 @@ No notebook is run. Prints the table of ``docs/performance.md``.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import platform
-import resource
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 import numpy as np
-import psutil
 from bench import ROOT, origin, write_figures
+from costs import Cost, cost_of
 from safetensors.numpy import load_file, save_file
 
 from nbassay.evidence import ARRAYS_FILE, EVIDENCE_FILE
@@ -44,8 +40,6 @@ from nbassay.workshop import read_workshop
 
 MOVED_BY = 1e-4
 """Of each weight, at random: other weights, the same network to four digits."""
-LOOK_S = 0.02
-"""Between two looks at the memory in use."""
 
 
 def grow(graded: Path, out: Path, count: int) -> None:
@@ -83,17 +77,6 @@ def _copy_moved(source: Path, target: Path, number: int) -> None:
     save_file(arrays, target / ARRAYS_FILE)
 
 
-class Cost(Record, frozen=True, kw_only=True):
-    """What one command took."""
-
-    seconds: float
-    """By the clock on the wall."""
-    processor_seconds: float
-    """Of all its processes together: nothing else that the machine does is in it."""
-    peak_mb: float
-    """Resident memory of all its processes together, at most."""
-
-
 class Size(Record, frozen=True, kw_only=True):
     """A class of one size."""
 
@@ -119,37 +102,9 @@ class Figures(Record, frozen=True, kw_only=True):
     sizes: list[Size]
 
 
-def cost_of(*arguments: str) -> Cost:
-    """Run ``nbassay`` with *arguments* and look at what it takes."""
-    before, started = _processor_seconds(), time.monotonic()
-    command = [sys.executable, "-m", "nbassay", *arguments]
-    process = psutil.Popen(command, stdout=subprocess.DEVNULL)
-    peak = 0
-    while process.poll() is None:
-        peak = max(peak, _resident(process))
-        time.sleep(LOOK_S)
-    if process.returncode:
-        sys.exit(f"{' '.join(command)}: ended with {process.returncode}")
-    return Cost(
-        seconds=round(time.monotonic() - started, 2),
-        processor_seconds=round(_processor_seconds() - before, 2),
-        peak_mb=round(peak / 1e6),
-    )
-
-
-def _processor_seconds() -> float:
-    """Of all processes that ended and were waited for."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def _resident(process: psutil.Process) -> int:
-    total = 0
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for one in (process, *process.children(recursive=True)):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                total += one.memory_info().rss
-    return total
+def nbassay(*arguments: str) -> Cost:
+    """Run ``nbassay`` with *arguments*."""
+    return cost_of([sys.executable, "-m", "nbassay", *arguments])
 
 
 def measure_size(graded: Path, out: Path, size: int, workshop: Path) -> Size:
@@ -158,9 +113,9 @@ def measure_size(graded: Path, out: Path, size: int, workshop: Path) -> Size:
     where = [str(out), "--workshop", str(workshop)]
     return Size(
         learners=size,
-        first=cost_of("score", *where),
-        again=cost_of("score", *where),
-        render=cost_of("report", *where),
+        first=nbassay("score", *where),
+        again=nbassay("score", *where),
+        render=nbassay("report", *where),
     )
 
 

@@ -1,0 +1,64 @@
+"""What a command takes: seconds, processor seconds and memory, of all its processes together."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from nbassay.records import Record
+
+LOOK_S = 0.02
+"""Between two looks at the processes; what one did after the last look at it is not seen."""
+
+
+class Cost(Record, frozen=True, kw_only=True):
+    """What one command took."""
+
+    seconds: float
+    """By the clock on the wall."""
+    processor_seconds: float
+    """Of all its processes together: nothing else that the machine does is in it."""
+    peak_mb: float
+    """Resident memory of all its processes together, at most."""
+
+
+def cost_of(
+    command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Cost:
+    """
+    Run *command* and look at what it takes.
+
+    Processes of a sandbox are not waited for by the command, so their processor time is read while
+    they run instead of from the system's sum.
+    """
+    used: dict[tuple[int, float], float] = {}
+    peak = 0
+    with tempfile.TemporaryFile() as told:
+        started = time.monotonic()
+        process = psutil.Popen(command, cwd=cwd, env=env, stdout=told, stderr=told)
+        while process.poll() is None:
+            resident = 0
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for one in (process, *process.children(recursive=True)):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        times = one.cpu_times()
+                        used[one.pid, one.create_time()] = times.user + times.system
+                        resident += one.memory_info().rss
+            peak = max(peak, resident)
+            time.sleep(LOOK_S)
+        seconds = time.monotonic() - started
+        told.seek(0)
+        if process.returncode:
+            text = told.read().decode(errors="replace")[-4000:]
+            sys.exit(f"{' '.join(command)}: ended with {process.returncode}\n{text}")
+    return Cost(
+        seconds=round(seconds, 2),
+        processor_seconds=round(sum(used.values()), 2),
+        peak_mb=round(peak / 1e6),
+    )

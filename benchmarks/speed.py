@@ -1,0 +1,288 @@
+"""
+Submissions per minute beside other tools, in one run and in turn, on the same notebooks.
+
+    python benchmarks/speed.py -o OUT [--tools PREFIX] [--sizes 1,8] [--figures FILE]
+
+The notebooks are the reference with a seed and a number of its own each. Their last cell prints a
+digest of the trained weights: a tool that trains other weights is told. PREFIX is an environment
+that holds ``nbgrader``, ``otter-grader`` and ``nbconvert`` beside the lab's packages; what it does
+not hold is left out and told. Figures compare within one run only: machines differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import nbformat
+from bench import ROOT, origin, write_figures
+from costs import Cost, cost_of
+
+from nbassay.pristine import unpack_data
+from nbassay.records import Record
+from nbassay.workshop import Workshop, read_workshop
+
+SEED = "import keras\nkeras.utils.set_random_seed({seed})"
+KEEP_IN = "SPEED_WEIGHTS"
+DIGEST = f"""import hashlib, os, pathlib
+told = "weights " + hashlib.sha256(b"".join(w.tobytes() for w in model.get_weights())).hexdigest()
+pathlib.Path(os.environ.get("{KEEP_IN}", os.devnull)).write_text(told)
+print(told)"""
+TOLD = re.compile(r"weights ([0-9a-f]{64})")
+FAST = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+COMPILED = "model.compile("
+FAST_COMPILED = "model.compile(steps_per_execution=50, "
+NBGRADER = """c = get_config()
+c.CourseDirectory.root = {root!r}
+c.CourseDirectory.course_id = "speed"
+c.ExecutePreprocessor.timeout = 600
+"""
+OTTER_TEST = """OK_FORMAT = True
+test = {"name": "q", "points": 1, "suites": [{"cases": [{"code": ">>> 1\\n1"}], "type": "doctest"}]}
+"""
+
+
+class Timed(Record, frozen=True, kw_only=True):
+    """One tool on one class."""
+
+    tool: str
+    submissions: int
+    cost: Cost
+    weights: list[str]
+    """Digest of each submission's trained weights, in the order of submissions."""
+
+
+class Figures(Record, frozen=True, kw_only=True):
+    """``benchmarks/figures/speed.json``."""
+
+    schema: Literal["nbassay/benchmark-speed/1"]
+    command: str
+    date: str
+    packages: dict[str, str]
+    made_with: dict[str, str]
+    machine: str
+    cores: int
+    timed: list[Timed]
+
+
+def write_notebooks(folder: Path, workshop: Workshop, count: int) -> list[Path]:
+    """*count* right submissions, each with code of its own, beside the lab's raw files."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    written = []
+    for number in range(count):
+        notebook = nbformat.read(
+            workshop.path(workshop.manifest.reference), as_version=nbformat.NO_CONVERT
+        )
+        notebook.cells = [
+            nbformat.v4.new_code_cell(SEED.format(seed=number)),
+            *notebook.cells,
+            nbformat.v4.new_code_cell(DIGEST),
+        ]
+        path = folder / f"learner-{number}.ipynb"
+        nbformat.write(notebook, path)
+        written.append(path)
+    return written
+
+
+def added(costs: list[Cost]) -> Cost:
+    """Of commands that ran one after the other."""
+    return Cost(
+        seconds=round(sum(cost.seconds for cost in costs), 2),
+        processor_seconds=round(sum(cost.processor_seconds for cost in costs), 2),
+        peak_mb=max(cost.peak_mb for cost in costs),
+    )
+
+
+def path_of(tools: Path) -> dict[str, str]:
+    """The environment in which programs of *tools* find each other."""
+    return {**os.environ, "PATH": f"{tools / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+
+
+def digest_in(path: Path) -> str:
+    """What the last cell printed, in an executed notebook or a text."""
+    found = TOLD.search(path.read_text("utf-8"))
+    return found.group(1) if found else f"none in {path.name}"
+
+
+def by_nbassay(notebooks: list[Path], work: Path, tools: Path) -> tuple[Cost, list[str]]:
+    out = work / "graded"
+    cost = cost_of(
+        [
+            *(sys.executable, "-m", "nbassay", "grade", *map(str, notebooks), "-o", str(out)),
+            *("--workshop", str(ROOT), "-q"),
+        ]
+    )
+    return cost, [digest_in(out / "learners" / one.stem / "executed.ipynb") for one in notebooks]
+
+
+def by_nbgrader(notebooks: list[Path], work: Path, tools: Path) -> tuple[Cost, list[str]]:
+    root = work / "course"
+    (root / "source" / "lab").mkdir(parents=True)
+    (root / "nbgrader_config.py").write_text(NBGRADER.format(root=str(root)))
+    nbformat.write(nbformat.v4.new_notebook(), root / "source" / "lab" / "lab.ipynb")
+    for one in notebooks:
+        folder = root / "submitted" / one.stem / "lab"
+        folder.mkdir(parents=True)
+        shutil.copy(one, folder / "lab.ipynb")
+        for file in (work / "data").iterdir():
+            (folder / file.name).symlink_to(file)
+    program = str(tools / "bin" / "nbgrader")
+    env = path_of(tools)
+    cost_of([program, "generate_assignment", "lab", "--force"], cwd=root, env=env)
+    cost = cost_of([program, "autograde", "lab"], cwd=root, env=env)
+    return cost, [
+        digest_in(root / "autograded" / one.stem / "lab" / "lab.ipynb") for one in notebooks
+    ]
+
+
+def by_otter(notebooks: list[Path], work: Path, tools: Path) -> tuple[Cost, list[str]]:
+    folder = work / "otter"
+    (folder / "tests").mkdir(parents=True)
+    (folder / "tests" / "q.py").write_text(OTTER_TEST)
+    (folder / "requirements.txt").write_text("")
+    for file in (work / "data").iterdir():
+        shutil.copy(file, folder)
+    program = str(tools / "bin" / "otter")
+    cost_of(
+        [
+            *(program, "generate", "-t", "tests", "-o", "autograder.zip", "--no-environment"),
+            *(file.name for file in (work / "data").iterdir()),
+        ],
+        cwd=folder,
+        env=path_of(tools),
+    )
+    costs, weights = [], []
+    for one in notebooks:
+        out = folder / one.stem
+        out.mkdir()
+        costs.append(
+            cost_of(
+                [
+                    *(program, "run", str(one), "-a", "autograder.zip", "-o", str(out)),
+                    *("--no-logo", "--debug"),
+                ],
+                cwd=folder,
+                env={**path_of(tools), KEEP_IN: str(out / "weights.txt")},
+            )
+        )
+        weights.append(digest_in(out / "weights.txt"))
+    return added(costs), weights
+
+
+def by_nbconvert(notebooks: list[Path], work: Path, tools: Path) -> tuple[Cost, list[str]]:
+    costs, weights = [], []
+    for one in notebooks:
+        target = work / f"executed-{one.name}"
+        command = [
+            *(str(tools / "bin" / "python"), "-m", "nbconvert", "--to", "notebook", "--execute"),
+            *(str(one), "--output", str(target), "--ExecutePreprocessor.timeout=600"),
+        ]
+        costs.append(cost_of(command, cwd=work / "data", env=path_of(tools)))
+        weights.append(digest_in(target))
+    return added(costs), weights
+
+
+def _by_script(notebooks: list[Path], work: Path, *, is_fast: bool) -> tuple[Cost, list[str]]:
+    costs, weights = [], []
+    for one in notebooks:
+        notebook = nbformat.read(one, as_version=nbformat.NO_CONVERT)
+        source = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+        if is_fast:
+            source = source.replace(COMPILED, FAST_COMPILED)
+        told = work / f"{one.stem}-{is_fast}.txt"
+        script = work / f"{one.stem}-{is_fast}.py"
+        script.write_text(source, "utf-8")
+        env = {**os.environ, "MPLBACKEND": "agg", KEEP_IN: str(told), **(FAST if is_fast else {})}
+        costs.append(cost_of([sys.executable, str(script)], cwd=work / "data", env=env))
+        weights.append(digest_in(told))
+    return added(costs), weights
+
+
+def by_script(notebooks: list[Path], work: Path, tools: Path) -> tuple[Cost, list[str]]:
+    return _by_script(notebooks, work, is_fast=False)
+
+
+def by_fast_script(notebooks: list[Path], work: Path, tools: Path) -> tuple[Cost, list[str]]:
+    return _by_script(notebooks, work, is_fast=True)
+
+
+Tool = Callable[[list[Path], Path, Path], tuple[Cost, list[str]]]
+TOOLS: dict[str, tuple[Tool, str | None]] = {
+    "nbassay grade": (by_nbassay, None),
+    "nbgrader autograde": (by_nbgrader, "nbgrader"),
+    "otter run": (by_otter, "otter"),
+    "nbconvert --execute": (by_nbconvert, "jupyter-nbconvert"),
+    "plain script": (by_script, None),
+    "plain script, one thread, 50 steps a call": (by_fast_script, None),
+}
+"""Tool → how it is run, and the program of PREFIX that it needs."""
+
+
+def table(timed: list[Timed]) -> str:
+    """The table of ``docs/performance.md``."""
+    lines = [
+        "| submissions | tool | seconds | submissions a minute | times slower than nbassay "
+        "| processor seconds each | memory | same weights |",
+        "| --: | :-- | --: | --: | --: | --: | --: | :-- |",
+    ]
+    ours = {one.submissions: one for one in timed if one.tool == "nbassay grade"}
+    for one in sorted(timed, key=lambda each: each.submissions):
+        count, cost = one.submissions, one.cost
+        base = ours.get(count)
+        ratio = "" if base is None else f"{cost.seconds / base.cost.seconds:.2f}"
+        same = "" if base is None else "yes" if one.weights == base.weights else "no"
+        lines.append(
+            f"| {count} | {one.tool} | {cost.seconds:.1f} | {60 * count / cost.seconds:.1f} "
+            f"| {ratio} | {cost.processor_seconds / count:.1f} | {cost.peak_mb:,.0f} MB | {same} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Time every tool on classes of every size."""
+    parser = argparse.ArgumentParser(description="Submissions a minute beside other tools.")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--tools", type=Path, default=Path(sys.prefix), help="an environment")
+    parser.add_argument("--sizes", default="1,8")
+    parser.add_argument("--only", action="append", choices=[*TOOLS], help="may be given again")
+    parser.add_argument("--figures", type=Path, help="file to write")
+    given = parser.parse_args()
+    workshop = read_workshop(ROOT)
+    timed = []
+    for size in map(int, given.sizes.split(",")):
+        for name, (tool, program) in TOOLS.items():
+            if given.only and name not in given.only:
+                continue
+            if program is not None and not (given.tools / "bin" / program).exists():
+                print(f"{name}: left out, {given.tools} has no {program}", file=sys.stderr)
+                continue
+            work = (given.output / f"{size}-{name.split()[0]}").resolve()
+            shutil.rmtree(work, ignore_errors=True)
+            notebooks = write_notebooks(work / "class", workshop, size)
+            unpack_data(workshop, work / "data")
+            cost, weights = tool(notebooks, work, given.tools.resolve())
+            timed.append(Timed(tool=name, submissions=size, cost=cost, weights=weights))
+            print(f"{size}, {name}: {cost}", file=sys.stderr)
+    print(table(timed), end="")
+    if given.figures is not None:
+        figures = Figures(
+            schema="nbassay/benchmark-speed/1",
+            **origin(workshop, "python benchmarks/speed.py"),  # type: ignore[arg-type]
+            machine=platform.machine(),
+            cores=os.cpu_count() or 1,
+            timed=timed,
+        )
+        write_figures(given.figures, figures)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
