@@ -65,6 +65,7 @@ def lay_class(out: Path, workshop: Workshop, count: int) -> None:
     for number, name in enumerate(names):
         folder = out / "learners" / name
         if number % 7 == 3:
+            folder.mkdir(parents=True)
             continue  # not run yet
         unreadable = "not a notebook" if number % 7 == 5 else None
         kept = Kept(learner=name, file=f"{name}.ipynb", digest="sha256:0", notes=[],

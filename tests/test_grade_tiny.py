@@ -603,6 +603,7 @@ def test_what_was_not_run_is_not_forgotten(copied: Path, nbassay: Nbassay) -> No
     A member of the class without evidence, or with spoiled evidence, is `not-run` with the reason.
     """
     shutil.rmtree(copied / "learners" / "empty")
+    (copied / "learners" / "empty").mkdir()
     (copied / "learners" / "right" / "evidence" / "evidence.json").write_text("")
 
     done = nbassay("score", copied)
@@ -613,6 +614,27 @@ def test_what_was_not_run_is_not_forgotten(copied: Path, nbassay: Nbassay) -> No
     assert "not run yet" in found["empty"].notes[0]
     assert "no evidence that can be read" in found["right"].notes[0]
     assert found["stopped"].score == 40
+
+
+def test_who_is_deleted_is_forgotten(copied: Path, nbassay: Nbassay) -> None:
+    """
+    With a learner's folder deleted, `score` and `report` leave no trace of that learner in the
+    output, and the others as they were; so does the next `grade` of another file.
+    """
+    before = by_learner(copied)
+    shutil.rmtree(copied / "learners" / "unscaled")
+
+    assert nbassay("score", copied).returncode == 0
+    assert nbassay("report", copied).returncode == 0
+    left = by_learner(copied)
+    # One of the controls has a file of that name.
+    files = [path for path in copied.rglob("*") if path.is_file() and "controls" not in path.parts]
+    traces = [path for path in files if b"unscaled" in path.read_bytes()]
+    nbassay("grade", "submissions/right.ipynb", "-o", copied)
+
+    assert left == {name: one for name, one in before.items() if name != "unscaled"}
+    assert traces == []
+    assert {*by_learner(copied)} == {*left}
 
 
 def test_evidence_of_other_data_is_refused(copied: Path, workshop: Path, nbassay: Nbassay) -> None:

@@ -17,12 +17,11 @@ from nbassay.errors import (
     AssayError,
     EvidenceError,
     NotebookError,
-    OutputError,
     our_failure,
 )
 from nbassay.evidence import read_evidence, write_evidence
 from nbassay.executed import executed_notebook, read_outputs
-from nbassay.files import write_whole
+from nbassay.files import refuse_link, write_whole
 from nbassay.notebook import decode_notebook, digest_of
 from nbassay.once import Once
 from nbassay.parallel import side_by_side
@@ -221,8 +220,7 @@ class _Runner:
 
     def _run(self, task: Task) -> str:
         item, folder, attempt = task.item, task.folder, task.attempt
-        if folder.is_symlink() or folder.parent.is_symlink():
-            raise OutputError(f"{folder}: a link; nothing is written through it")
+        refuse_link(folder)
         digest, notes = "", list(item.notes)
         try:
             raw = item.read()

@@ -77,6 +77,17 @@ def is_graded_class(folder: Path) -> bool:
         return False
 
 
+def refuse_link(folder: Path) -> None:
+    """
+    Refuse to write into *folder* where it, or the one that holds it, is a link.
+
+    Raises:
+        OutputError: One is.
+    """
+    if folder.is_symlink() or folder.parent.is_symlink():
+        raise OutputError(f"{folder}: a link; nothing is written through it")
+
+
 @contextlib.contextmanager
 def owned(out: Path, *, must_be_graded: bool = False) -> Iterator[None]:
     """

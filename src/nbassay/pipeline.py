@@ -37,6 +37,8 @@ from nbassay.store import (
     MOST_ATTEMPTS,
     SUBMISSION_FILE,
     Mark,
+    forget_deleted,
+    lay_folders,
     read_mark,
     read_results,
     read_submissions,
@@ -110,6 +112,9 @@ def run_class(
         KeyboardInterrupt: What is done stays done.
     """
     learners = class_of(options, submissions)
+    if not (options.out / MARK).exists():
+        _write_run_record(options, [], None)  # from here on the folder is known to be ours
+    lay_folders(options.out, learners)
     _write_run_record(options, learners, None)
     class_run = _run(options, tasks_of(options.out, submissions, controls), None)
     _write_run_record(options, learners, class_run)
@@ -234,7 +239,7 @@ def _to_be_challenged(results: Results, options: RunOptions) -> set[Path]:
 
 def score_class(out: Path, *, workshop: Workshop, jobs: int = 1) -> Results:
     """
-    Score all evidence below *out* and write ``results.json``.
+    Score all evidence below *out* and write ``results.json``; forget whose folder was deleted.
 
     Args:
         jobs: Processes that score; a small class needs only this one.
@@ -244,6 +249,7 @@ def score_class(out: Path, *, workshop: Workshop, jobs: int = 1) -> Results:
         DataError: Lab data are missing or not the pinned ones.
         OutputError: Nothing was run into *out*.
     """
+    forget_deleted(out)
     measured = out / MEASURED
     stages = Stages()
     results, used = _scored(out, stages, workshop=workshop, jobs=jobs, measured=measured)

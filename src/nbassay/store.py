@@ -28,7 +28,7 @@ import numpy as np
 
 from nbassay.errors import EvidenceError, OutputError
 from nbassay.evidence import EVIDENCE_FILE, read_evidence
-from nbassay.files import MARK, why_not_written, write_whole
+from nbassay.files import MARK, refuse_link, why_not_written, write_whole
 from nbassay.records import Ending, Evidence, Record, Results, SecondBox
 
 SUBMISSION_FILE = "submission.json"
@@ -191,6 +191,7 @@ class Mark:
     workshop: str
     """Its title."""
     learners: frozenset[str]
+    """Those whose folder is there; who deletes one deletes the learner."""
     are_all_challenged: bool = False
     """Whether everybody is to run once more with renamed classes, signs or none."""
 
@@ -206,13 +207,48 @@ def read_mark(out: Path) -> Mark:
         record = msgspec.json.decode((out / MARK).read_bytes())
         return Mark(
             workshop=record["workshop"],
-            learners=frozenset(record["learners"]),
+            learners=frozenset(
+                learner for learner in record["learners"] if (out / LEARNERS / learner).is_dir()
+            ),
             are_all_challenged=record.get("challenge") == "all",
         )
     except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
         raise OutputError(
             f"{out / MARK}: cannot be read ({error}); `nbassay grade PATH -o {out}` makes one"
         ) from error
+
+
+def lay_folders(out: Path, learners: Collection[str]) -> None:
+    """
+    Make a folder for each learner of a class, before anything is run: without it one was deleted.
+
+    Raises:
+        OutputError: One cannot be made.
+    """
+    for learner in learners:
+        folder = out / LEARNERS / learner
+        refuse_link(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be made: {why_not_written(error)}") from error
+
+
+def forget_deleted(out: Path) -> None:
+    """
+    Take those out of ``run.json`` whose folder was deleted.
+
+    Raises:
+        OutputError: *out* is no graded class, or cannot be written.
+    """
+    there = read_mark(out).learners
+    record = msgspec.json.decode((out / MARK).read_bytes())
+    if there != set(record["learners"]):
+        record["learners"] = sorted(there)
+        record["used"] = {
+            learner: used for learner, used in record.get("used", {}).items() if learner in there
+        }
+        write_whole(out / MARK, msgspec.json.format(msgspec.json.encode(record)) + b"\n")
 
 
 def read_used(folder: Path) -> Used | None:
