@@ -118,7 +118,8 @@ def _grade_all(selected: list[str], laid: Bait) -> Iterator[Graded]:
         folder, out = base / "class" / str(jobs), base / "out" / str(jobs)
         digests = hand_in({name: ATTACKS[name] for name in names}, folder, laid.told)
         for one in HONEST:
-            write_notebook(folder / f"{one}.ipynb", *RIGHT_CELLS)
+            # not the same code, which would be run once for both
+            write_notebook(folder / f"{one}.ipynb", *RIGHT_CELLS, f"# {one}")
         before = host_state(workshop, folder, base / "honest")
         out.parent.mkdir(exist_ok=True)
         done, peak_kb = grade(
