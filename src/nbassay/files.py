@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import tempfile
@@ -100,6 +99,8 @@ def owned(out: Path, *, must_be_graded: bool = False) -> Iterator[None]:
         OutputError: It holds something else than a graded class, another run owns it, or it
             cannot be written.
     """
+    import fcntl  # not on Windows, where the self-check in a notebook needs the rest of this module
+
     if must_be_graded and not is_graded_class(out):
         raise OutputError(
             f"{out}: is no graded class; `nbassay grade PATH -o {out}` makes one of it"

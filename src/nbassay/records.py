@@ -14,6 +14,8 @@ from msgspec import Meta, Struct
 
 SCHEMA_EVIDENCE: Literal["nbassay/evidence/1"] = "nbassay/evidence/1"
 SCHEMA_RESULTS: Literal["nbassay/results/1"] = "nbassay/results/1"
+LIVE = "live kernel"
+"""Stands for the sandbox where a learner's own kernel was watched, and nothing was run."""
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Serial = Annotated[int, Meta(ge=0, le=1_000_000)]

@@ -18,6 +18,7 @@ from nbassay.observed import Observed
 from nbassay.pristine import Pristine
 from nbassay.provenance import contradictions, doubts_of, provenance_of, signs
 from nbassay.records import (
+    LIVE,
     ControlResult,
     Curve,
     Details,
@@ -329,7 +330,7 @@ def _notes(observed: Observed) -> list[str]:
         for remark in observed.remarks
         if remark.topic in ("weights-loaded", "file-found")
     ]
-    if not observed.evidence.is_isolated:
+    if not observed.evidence.is_isolated and observed.evidence.sandbox != LIVE:
         notes.append("run without a sandbox: nothing kept the notebook from the machine it ran on")
     return notes
 

@@ -121,6 +121,10 @@ class Reader:
         self._looks.add(look)
         return True
 
+    def forget_looks(self) -> None:
+        """Take every array for a new one once more."""
+        self._looks.clear()
+
     def read(self, array: np.ndarray, name: str | None = None) -> Array:
         """The facts of one array, its rows and labels among them."""
         key = (array.shape, array.dtype.str, _checksum(array))

@@ -13,7 +13,7 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ class Listener:
         self, seed: int, attempt: int, loaders: Mapping[str, Sequence[Sequence[str]]]
     ) -> None:
         """
-        Listen to the libraries as they are imported.
+        Listen, and make the run one that can be repeated without a network.
 
         Args:
             seed: For TensorFlow's generator, until the notebook sets one.
@@ -82,10 +82,22 @@ class Listener:
         for name, groups in loaders.items():
             module, _, function = name.rpartition(".")
             wrapt.register_post_import_hook(self._answer_loader(function, groups), module)
-        wrapt.register_post_import_hook(self._listen_to_keras, "keras")
         wrapt.register_post_import_hook(self._seed_tensorflow, "tensorflow")
         if attempt:
             self._shift_seeds(attempt)
+        self.listen(loaders)
+
+    def listen(self, loaders: Iterable[str]) -> None:
+        """
+        Listen to the libraries as they are imported, and change nothing.
+
+        Args:
+            loaders: Dotted names of functions that return the lab's data.
+        """
+        for name in loaders:
+            module, _, function = name.rpartition(".")
+            wrapt.register_post_import_hook(self._listen_to_loader(function), module)
+        wrapt.register_post_import_hook(self._listen_to_keras, "keras")
         wrapt.register_post_import_hook(self._listen_to_idx2numpy, "idx2numpy")
         wrapt.register_post_import_hook(self._listen_to_matplotlib, "matplotlib.axes")
 
@@ -200,6 +212,14 @@ class Listener:
         def hook(module: Any) -> None:
             if hasattr(module, function):
                 wrapt.wrap_function_wrapper(module, function, read)
+
+        return hook
+
+    def _listen_to_loader(self, function: str) -> Any:
+        """A hook that sees what *function* of a module returns."""
+
+        def hook(module: Any) -> None:
+            if hasattr(module, function):
                 wrapt.wrap_function_wrapper(module, function, self._loaded)
 
         return hook

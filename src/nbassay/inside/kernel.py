@@ -17,19 +17,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from nbassay.inside.arrays import Reader, Recognition, find_arrays
+from nbassay.inside.arrays import Recognition
 from nbassay.inside.channel import Channel
-from nbassay.inside.hooks import Listener
-from nbassay.inside.models import ModelBook
+from nbassay.inside.observer import Observer
 from nbassay.inside.stand_ins.lab_files import find_by_name
 from nbassay.inside.stand_ins.magics import register_magics
 from nbassay.inside.stand_ins.network import answer_downloads
 from nbassay.inside.workspace import home_folders
-from nbassay.records import ArrayFact, EnvironmentFact
+from nbassay.records import EnvironmentFact
 
 INTERACTIVE_SHELL = "IPython.core.interactiveshell"
-MOST_ARRAYS_A_CELL = 60
-MOST_ARRAYS = 600
 
 
 class ProbeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,18 +67,12 @@ class Probe:
             widths=tuple(settings.widths),
             levels=settings.levels,
         )
-        self._reader = Reader(recognition, self._channel)
-        self._models = ModelBook(self._channel, lambda: self.cell)
-        self._listener = Listener(
-            self._channel,
-            self._reader,
-            self._models,
-            lambda: self.cell,
-            is_fast=settings.is_fast,
+        self._observer = Observer(
+            self._channel, recognition, shell, lambda: self.cell, is_fast=settings.is_fast
         )
+        self._listener = self._observer.listener
         self._runs = 0
         self._depth = 0
-        self._arrays: set[Any] = set()
         self.cell = settings.cells[0] if settings.cells else 0
 
     def install(self) -> None:
@@ -121,46 +112,10 @@ class Probe:
         self._depth -= 1
         if self._depth:
             return
-        with self._listener.guard("end of cell"):
-            self._listener.end_of_cell()
-        with self._listener.guard("arrays"):
-            self._look_at_arrays()
-        with self._listener.guard("models"):
-            self._look_at_models()
+        self._observer.look()
         if self._runs == len(self._settings.cells):
             with self._listener.guard("environment"):
                 self._tell_environment()
-
-    def _names(self) -> list[tuple[str, Any]]:
-        hidden = self._shell.user_ns_hidden
-        return [
-            (name, value)
-            for name, value in list(self._shell.user_ns.items())
-            if not name.startswith("_") and (name not in hidden or hidden[name] is not value)
-        ]
-
-    def _look_at_arrays(self) -> None:
-        looked = 0
-        for name, array in find_arrays(self._names()):
-            if len(self._arrays) >= MOST_ARRAYS or looked >= MOST_ARRAYS_A_CELL:
-                break
-            if not self._reader.is_new(array):
-                continue
-            looked += 1
-            fact = self._reader.read(array, name)
-            key = msgspec.json.encode(msgspec.structs.replace(fact, name=None))
-            if key not in self._arrays:
-                self._arrays.add(key)
-                self._channel.fact(ArrayFact(cell=self.cell, source="namespace", array=fact))
-
-    def _look_at_models(self) -> None:
-        keras = sys.modules.get("keras")
-        model_class = getattr(keras, "Model", None)
-        if model_class is None:
-            return
-        for _name, value in self._names():
-            if isinstance(value, model_class):
-                self._models.state_of(value)
 
     def _tell_environment(self) -> None:
         usage = resource.getrusage(resource.RUSAGE_SELF)

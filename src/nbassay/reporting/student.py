@@ -80,7 +80,7 @@ def student_page(
     """
     details = result.details
     reference_details = reference.details if reference else None
-    lines = _check_lines(result.checks)
+    lines = check_lines(result.checks)
     measurement = details.measurement if details else None
     provenance = details.provenance if details else None
     confusion = (
@@ -103,7 +103,7 @@ def student_page(
         stopped_at=_stopped_at(broken_off),
         misconceptions=tuple(visible(found.hint) for found in result.misconceptions),
         losses=_losses(result.checks, lines, broken_off, step_titles),
-        steps=_steps(result.checks, lines, step_titles, fresh_runs),
+        steps=step_groups(result.checks, lines, step_titles, fresh_runs),
         numbers=_numbers(result, reference),
         has_reference=reference is not None,
         curves=_curves(details, reference_details),
@@ -270,7 +270,7 @@ def _steps_in_order(checks: Sequence[CheckResult]) -> list[int]:
     return sorted({check.step for check in checks})
 
 
-def _check_lines(checks: Sequence[CheckResult]) -> tuple[CheckLine, ...]:
+def check_lines(checks: Sequence[CheckResult]) -> tuple[CheckLine, ...]:
     lines: list[CheckLine] = []
     taken: set[str] = set()
     for position, check in enumerate(checks, start=1):
@@ -295,7 +295,7 @@ def _check_lines(checks: Sequence[CheckResult]) -> tuple[CheckLine, ...]:
     return tuple(lines)
 
 
-def _steps(
+def step_groups(
     checks: Sequence[CheckResult],
     lines: Sequence[CheckLine],
     step_titles: Mapping[int, str],
