@@ -127,3 +127,17 @@ def test_answers_beyond_a_byte_are_not_kept(tmp_path: Path) -> None:
     assert found.test_accuracy == 0.0
     assert list(tmp_path.iterdir()) == []
     assert msgspec.json.encode(found) == msgspec.json.encode(measured(None, kernel=wide)[0])
+
+
+def test_answers_that_cannot_be_kept(tmp_path: Path) -> None:
+    """
+    Where nothing can be written, what a network answered counts all the same.
+    """
+    blocked = tmp_path / "measured"
+    blocked.write_text("no folder")
+
+    found, answers = measured(blocked)
+
+    assert found.train_accuracy is not None
+    assert answers.used
+    assert blocked.read_text() == "no folder"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import TINY, write_notebook
@@ -80,6 +82,29 @@ def test_a_mistake_of_ours_costs_one_notebook_its_run(
     assert "nbassay itself failed at this notebook (TypeError)" in bad.notes[0]
     assert bad.unreadable is None
     assert "ours" in caplog.text
+
+
+def test_a_disk_that_fails_costs_nobody_the_mark(
+    tasks: list[Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A file that this machine fails to read is not run and tried again; it is no unreadable notebook.
+    """
+    opened = Path.open
+
+    def failing(path: Path, *args: Any, **kwargs: Any) -> Any:
+        if path.name == "bad.ipynb":
+            raise OSError(errno.EIO, "Input/output error")
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", failing)
+    not_run, how = run(tasks, TypeError("not reached"))
+    kept = read_submissions(tasks[0].folder.parent, {}, data="")
+    (bad,) = [one.kept for one in kept if one.kept.learner == "bad"]
+
+    assert (not_run, how) == (1, {"ann": "done", "bad": "could-not-start", "zoe": "done"})
+    assert bad.unreadable is None
+    assert "could not be read on this machine (Input/output error)" in bad.notes[0]
 
 
 def test_an_error_that_the_operator_can_act_on_ends_the_class(tasks: list[Task]) -> None:

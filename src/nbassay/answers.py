@@ -8,6 +8,7 @@ library that compute. So nothing that is kept grows old; what a class no longer 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import platform
@@ -19,6 +20,7 @@ import msgspec
 import numpy as np
 
 import nbassay
+from nbassay.errors import OutputError
 from nbassay.files import write_whole
 from nbassay.records import Step
 from nbassay.stages import Stages
@@ -69,10 +71,10 @@ class Answers:
 
     def put(self, name: str, classes: np.ndarray) -> None:
         """
-        Keep *classes*, int64 (n,), under *name*; those of more than 256 classes are not kept.
+        Keep *classes*, int64 (n,), under *name*.
 
-        Raises:
-            OutputError: The file cannot be written.
+        Those of more than 256 classes are not kept, nor is anything where there is no room for it:
+        it only saves time.
         """
         if len(classes) and not 0 <= classes.min() <= classes.max() < 256:
             return
@@ -81,7 +83,8 @@ class Answers:
         if self._folder is None:
             self._held[name] = content
         else:
-            write_whole(self._folder / name, content)
+            with contextlib.suppress(OutputError):
+                write_whole(self._folder / name, content)
 
     def forget_others(self, used: set[str]) -> None:
         """Remove all but *used*: of earlier weights, or of learners who left the class."""

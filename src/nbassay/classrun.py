@@ -223,7 +223,7 @@ class _Runner:
         refuse_link(folder)
         digest, notes = "", list(item.notes)
         try:
-            raw = item.read()
+            raw = _read(item)
             digest = digest_of(raw)
             notebook = decode_notebook(raw)
         except NotebookError as error:
@@ -286,6 +286,15 @@ class _Runner:
                 code=code,
             ),
         )
+
+
+def _read(item: Submission) -> bytes:
+    try:
+        return item.read()
+    except OSError as error:
+        raise NotRunError(
+            f"the file could not be read on this machine ({error.strerror}); grade again"
+        ) from error
 
 
 def _made_before(folder: Path, key: str) -> Run | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import hashlib
 import os
@@ -34,6 +35,10 @@ BROKEN_ZIP = (
     zlib.error,
 )
 """What `zipfile` raises at broken archives; only `BadZipFile` is documented."""
+OURS = {
+    *(errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT),
+}
+"""Errors of this machine that say nothing of the file."""
 TOO_LARGE = f"larger than {MOST_BYTES >> 20} MB; clear the outputs and save again"
 
 
@@ -46,7 +51,10 @@ class Submission:
     file: str
     """Where it came from, as the instructor named it; for people, never used as a path."""
     read: Callable[[], bytes]
-    """Gives the file's bytes, or raises `NotebookError` with the reason."""
+    """
+    Gives the file's bytes, or raises `NotebookError` with the reason; `OSError` where this machine
+    failed and another try may not.
+    """
     notes: tuple[str, ...] = ()
     """What an instructor should know before trusting the mark."""
 
@@ -148,6 +156,8 @@ def _read_file(path: Path, inside: Path | None = None) -> bytes:
     except RuntimeError:  # Python 3.12 and earlier tell a circle of links like this
         raise NotebookError("the file cannot be read: a link that leads to itself") from None
     except OSError as error:
+        if error.errno in OURS:
+            raise
         raise NotebookError(f"the file cannot be read: {error.strerror}") from error
 
 
