@@ -180,12 +180,13 @@ def by_otter(notebooks: list[Path], work: Path, tools: Path) -> tuple[Cost, list
 def by_nbconvert(notebooks: list[Path], work: Path, tools: Path) -> tuple[Cost, list[str]]:
     costs, weights = [], []
     for one in notebooks:
+        beside = shutil.copy(one, work / "data")  # it runs in the folder of the notebook
         target = work / f"executed-{one.name}"
         command = [
             *(str(tools / "bin" / "python"), "-m", "nbconvert", "--to", "notebook", "--execute"),
-            *(str(one), "--output", str(target), "--ExecutePreprocessor.timeout=600"),
+            *(str(beside), "--output", str(target), "--ExecutePreprocessor.timeout=600"),
         ]
-        costs.append(cost_of(command, cwd=work / "data", env=path_of(tools)))
+        costs.append(cost_of(command, env=path_of(tools)))
         weights.append(digest_in(target))
     return added(costs), weights
 
