@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as RichProgress
 
 from nbassay.classrun import Progress, control_submissions, default_jobs
+from nbassay.cli_kit import kit
 from nbassay.cli_lab import lab
 from nbassay.cli_regress import regress
 from nbassay.errors import AssayError, SandboxError, UsageError
@@ -465,6 +466,7 @@ def diff(before: Path, after: Path, as_json: bool) -> int:
     return DONE
 
 
+cli.add_command(kit)
 cli.add_command(lab)
 cli.add_command(regress)
 

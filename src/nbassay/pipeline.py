@@ -41,6 +41,7 @@ from nbassay.store import (
     lay_folders,
     read_mark,
     read_results,
+    read_sheet,
     read_submissions,
     read_used,
     submission_files,
@@ -327,6 +328,8 @@ def _judge(
         judged.append(judge_control(control, result))
         if control.notebook == workshop.manifest.reference:
             reference = result
+    if reference is None and workshop.manifest.reference.endswith(".json"):
+        reference = read_sheet(workshop.path(workshop.manifest.reference))
     return judged, reference
 
 

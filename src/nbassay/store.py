@@ -26,10 +26,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from nbassay.errors import EvidenceError, OutputError
+from nbassay.errors import EvidenceError, ManifestError, OutputError
 from nbassay.evidence import EVIDENCE_FILE, read_evidence
 from nbassay.files import MARK, refuse_link, why_not_written, write_whole
-from nbassay.records import Ending, Evidence, Record, Results, SecondBox
+from nbassay.records import Ending, Evidence, Record, Results, SecondBox, SubmissionResult
 
 SUBMISSION_FILE = "submission.json"
 RESULTS_FILE = "results.json"
@@ -345,6 +345,19 @@ def _attempt(folder: Path, attempt: int, kept: Kept, intern: Intern, data: str) 
 def _interned(array: np.ndarray, intern: Intern) -> np.ndarray:
     head = f"{array.dtype} {array.shape}".encode()
     return intern.setdefault(hashlib.sha256(head + array.tobytes()).digest(), array)
+
+
+def read_sheet(path: Path) -> SubmissionResult:
+    """
+    The reference's sheet of a kit.
+
+    Raises:
+        ManifestError: It cannot be read.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=SubmissionResult)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ManifestError(f"{path}: no sheet of a reference that can be read: {error}") from error
 
 
 def write_results(out: Path, results: Results) -> None:

@@ -106,6 +106,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
     title: str
     lab: str
     reference: str
+    """The right solution, a notebook; in a learner's kit the sheet that it got, ``….json``."""
     checks: str
     reports: str
     rubric: dict[str, Annotated[float, Meta(ge=0)]]
