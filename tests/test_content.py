@@ -9,6 +9,7 @@ from pathlib import Path
 import idx2numpy
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from markdown_it import MarkdownIt
 
 from nbassay.labpage import Code, read_page, to_notebook
@@ -149,13 +150,13 @@ def test_every_block_to_paste_has_a_language():
 
 def test_pasted_cells_are_python():
     """
-    Every cell of the starter compiles by itself.
+    Every cell of the starter compiles by itself, as IPython translates it.
     """
     sources = [p.source for p in read_page(PAGE.read_text("utf-8")).parts if isinstance(p, Code)]
 
     assert len(sources) >= 10
     for source in sources:
-        compile(source, "lab.md", "exec")
+        compile(TransformerManager().transform_cell(source), "lab.md", "exec")
 
 
 def test_images_exist_and_are_described():
