@@ -312,6 +312,8 @@ def test_the_same_page_gives_the_same_bytes():
         "%%bash\nls -l",
         "%python\nimport oml",
         "with open('a') as f:\n    pass",
+        "from math import *\nx = pi",
+        "%python-pgx\ngraph = 1",
     ],
 )
 def test_a_tagged_block_without_language_is_a_cell_if_it_reads_as_python(body):
@@ -344,6 +346,19 @@ def test_a_tagged_block_without_language_is_a_cell_if_it_reads_as_python(body):
         "%sql\nSELECT 1 FROM dual",
         "# only a remark",
         "https://example.org/lab",
+        "/home/oracle/setup.sh",
+        "/exit",
+        "; comment",
+        "user=weblogic\npassword=welcome1",
+        "secure=true\ngroups=hr,sales",
+        "TYPE = TRITON",
+        'TOKEN="$(kubectl get secret token | base64 --decode)"',
+        "resource.id = 'client'",
+        "conn = source.connect();",
+        "%r",
+        "%r\ncat('a')",
+        "%conda\n\nlist",
+        "%md\n# Title",
     ],
 )
 def test_a_tagged_block_without_language_stays_text_if_it_is_something_else(body):
@@ -388,6 +403,68 @@ def test_a_page_without_tags_and_languages_means_what_reads_as_python():
     text = "\n".join(fence(body, info="") for body in ("import a", "ls -l", "(2, 3)", "b = a.f()"))
 
     assert codes(text) == ["import a", "b = a.f()"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import numpy as np\nx = Image.open(<path to image>)",
+        "def double(x)\n    return 2 * x",
+        "print 'text'\nfor x in range(3):\n    print x",
+        "model.fit(x, y",
+        "y = model.predict(x))",
+    ],
+)
+@pytest.mark.parametrize("tags", [True, False])
+def test_broken_python_without_language_is_a_cell_of_a_page_of_python(body, tags):
+    """
+    What can only be Python is pasted though it does not parse: it must be told, not hidden.
+    """
+    bodies = ["import lab\nmodel = lab.make()", body]
+    blocks = [f"<copy>\n{one}\n</copy>" if tags else one for one in bodies]
+
+    assert bodies == codes("\n".join(fence(one, info="") for one in blocks))
+
+
+@pytest.mark.parametrize(
+    "body", ["kubectl get pods", "SELECT model FROM models;", "loss: 0.2 acc: 0.9", "for all users"]
+)
+def test_what_is_broken_as_python_because_it_is_none_stays_text(body):
+    """
+    Commands and output of a page of Python are not taken for broken cells.
+    """
+    first = fence("<copy>\nmodel = 1\n</copy>")
+
+    assert codes(first + "\n" + fence(f"<copy>\n{body}\n</copy>", info="")) == ["model = 1"]
+
+
+def test_an_import_makes_a_page_one_of_python():
+    """
+    Beside an import, a call of what the kernel brings itself (``z`` of OML) is Python.
+    """
+    body = "import oml\nx = oml.sync()\nz.show(x)"
+
+    assert codes(fence(f"<copy>\n{body}\n</copy>", info="")) == [body]
+
+
+@pytest.mark.parametrize("info", ["text", "plaintext", "nohighlight"])
+def test_a_language_that_says_nothing_is_none(info):
+    """
+    Tagged Python in a block of ``text`` is pasted as it is from one without language.
+    """
+    assert codes(fence("<copy>\nimport a\n</copy>", info=info)) == ["import a"]
+
+
+@pytest.mark.parametrize(
+    ("body", "cells"), [("! cat tnsnames.ora", []), ("!pip install x", ["!pip install x"])]
+)
+def test_a_shell_line_on_a_page_of_sql_is_for_sqlplus(body, cells):
+    """
+    ``!`` begins a line of SQL*Plus, too; ``!pip`` is for a notebook wherever it stands.
+    """
+    query = fence("<copy>\nSELECT 1 FROM dual;\n</copy>", info="")
+
+    assert codes(query + "\n" + fence(f"<copy>\n{body}\n</copy>", info="")) == cells
 
 
 @pytest.mark.parametrize("info", ["bash", "sh", "sql", "text"])

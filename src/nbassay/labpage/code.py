@@ -6,10 +6,13 @@ What a fenced block puts into a learner's notebook.
 * A block whose language is Python is a cell if it has tags. Without tags it is only shown, unless
   no Python block of the page has any: then all of them are cells.
 * A block without language is a cell if it has tags and reads as Python (`reads_as_python`); on a
-  page with neither tags nor languages, if it holds a statement of Python.
+  page with neither tags nor languages, if it holds a statement of Python. Where other blocks are
+  Python, one that does not parse is a cell if a line can be nothing else (`_means_python`): its
+  author would want to know. ``text`` is no language.
 * A block in any other language is a cell if a learner would paste it into a notebook all the same:
   tagged, and every line begins with ``!`` or ``%``, or the first with ``%%``. Otherwise it is for
-  a terminal or only shown.
+  a terminal or only shown. On a page of SQL and no Python, ``!`` is SQL*Plus's, unless
+  for ``pip`` and its kin.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ PYTHON = frozenset(
     {"python", "python2", "python3", "py", "py3", "ipython", "ipython3", "ipynb", "jupyter"}
     | {"notebook", "code-cell"}
 )
+NO_LANGUAGE = frozenset({"", "text", "txt", "plain", "plaintext", "nohighlight", "none"})
 MOST_MAGICS = 200
 """Lines of a cell that IPython translates; it takes seconds for more."""
 
@@ -42,7 +46,21 @@ _TAG = re.compile("</?copy>")
 _ENTITY = re.compile(r"&(lt|gt|amp|quot|#39);")
 _ENTITIES = {"lt": "<", "gt": ">", "amp": "&", "quot": '"', "#39": "'"}
 _ESCAPED = re.compile(r"^\s*(?:[\w.]+\s*=\s*)?[%!]", re.MULTILINE)
-_SETTING = re.compile(r"(?:export\s+)?[A-Z][A-Z0-9_]*=\S*")
+_SETTING = re.compile(r"""(?:export\s+)?[A-Z][A-Z0-9_]*=(?:"[^"]*\$[^"]*"|\S*)""")
+_ONLY_PYTHON = re.compile(
+    r"(?:import [\w.]+(?: as \w+)?(?:, *[\w.]+(?: as \w+)?)*|from [\w.]+ import\b.*"
+    r"|def \w+\(.*|class \w+(?:\(.*\))?:|for [\w, ]+ in .*:|with .+ as \w+:)\s*"
+)
+_CALLED_OR_SET = re.compile(r"([A-Za-z_]\w*)(?:[.\[(]| [-+*/]?= )")
+_SET_TO = re.compile(r"[\w.\[\], ]+ = ")
+_AUTOCALL = re.compile(r"^\s*[/,;]", re.MULTILINE)
+"""What IPython takes for a call in short: ``/exit`` and ``/u01/run.sh``, too."""
+_OTHER_PARAGRAPH = re.compile(
+    r"%(?:md\b|(?:r|sql|script|conda|sh|html|scala|spark|java|[\w-]*(?<!python)-pgx)\s*(?:\n|\Z))"
+)
+"""How notebooks of the Zeppelin kind begin a paragraph that is not Python."""
+_SQL = re.compile(r"(?i)\s*(?:SQL>|sqlplus\b|(?:select|alter|create|connect|show|begin)\s)")
+_INSTALLS = re.compile(r"[!%]\s*(?:pip3?|conda|mamba|uv|python3?|jupyter)\b|%%")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,10 +142,10 @@ def with_roles(blocks: Sequence[Block]) -> list[Block]:
     python_tags = any(block.copied is not None for block in python)
     bare = not any_tags and not any(block.language for block in blocks)
     is_python_page = bool(python) or any(
-        _has_statement(block.pasted, ast.Import, ast.ImportFrom, ast.FunctionDef, ast.Assign)
-        and not _is_settings(block.pasted)
-        for block in blocks
-        if not block.language
+        _says_python(block.pasted) for block in blocks if block.language in NO_LANGUAGE
+    )
+    is_sql_page = not is_python_page and any(
+        block.language in ("sql", "plsql") or _SQL.match(block.pasted) for block in blocks
     )
     known: set[str] = set()
     ready = []
@@ -139,17 +157,22 @@ def with_roles(blocks: Sequence[Block]) -> list[Block]:
         elif block.language in PYTHON:
             is_cell = block.copied is not None or not python_tags
         elif block.copied is not None:
-            is_cell = _is_escaped(source) or (
-                not block.language
-                and reads_as_python(source, known=known, is_python_page=is_python_page)
+            is_cell = _is_escaped(source, is_sql_page=is_sql_page) or (
+                block.language in NO_LANGUAGE
+                and (
+                    reads_as_python(source, known=known, is_python_page=is_python_page)
+                    or (is_python_page and _means_python(source, known=known))
+                )
             )
+        elif bare and python_of(source) is None:
+            is_cell = is_python_page and _means_python(source, known=known)
         elif bare:
             is_cell = _has_statement(source, ast.stmt) and reads_as_python(
                 source, known=known, is_python_page=is_python_page
             )
         if is_cell:
             tree = python_of(source)
-            known |= set() if tree is None else set(defined_names(tree))
+            known |= set() if tree is None else {*defined_names(tree), *_stars(tree)}
         ready.append(dataclasses.replace(block, role="cell" if is_cell else "shown"))
     return ready
 
@@ -161,12 +184,14 @@ def reads_as_python(source: str, *, known: set[str], is_python_page: bool) -> bo
     It must parse as IPython would run it, and say something: a statement, or an expression of
     names that earlier cells define. ``ls -l`` and ``{"a": 1}`` parse, too, but are none.
     """
+    if _OTHER_PARAGRAPH.match(source) or (not is_python_page and _ends_in_semicolons(source)):
+        return False
     tree = python_of(source)
-    if tree is None or not tree.body:
+    if tree is None or not tree.body or (_AUTOCALL.search(source) and _parsed(source) is None):
         return False
     if source.lstrip().startswith("%"):
         return True
-    if _is_settings(source):
+    if _is_settings(source, known=known) or (not is_python_page and _sets_of(tree, known)):
         return False
     defined = set(defined_names(tree))
     says = False
@@ -185,16 +210,20 @@ def reads_as_python(source: str, *, known: set[str], is_python_page: bool) -> bo
 @functools.lru_cache(maxsize=10_000)
 def python_of(source: str) -> ast.Module | None:
     """A cell as Python, its magics translated; None when it is none. Not to be changed."""
+    plain = _parsed(source)
+    if plain is not None or len(_ESCAPED.findall(source)) > MOST_MAGICS:
+        return plain
+    try:
+        return _parsed(transformed(source))
+    except SyntaxError:
+        return None
+
+
+def _parsed(source: str) -> ast.Module | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd escapes: the kernel will tell of them
         try:
             return ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            pass
-        if len(_ESCAPED.findall(source)) > MOST_MAGICS:
-            return None
-        try:
-            return ast.parse(transformed(source))
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
 
@@ -260,9 +289,63 @@ def _is_constant(statement: ast.stmt) -> bool:
     return True
 
 
-def _is_settings(source: str) -> bool:
-    """Whether all of it is for a shell: ``PORT=8080``."""
-    return all(_SETTING.fullmatch(line.strip()) for line in source.splitlines() if line.strip())
+def _is_settings(source: str, *, known: set[str]) -> bool:
+    """Whether it is for a shell or a file of settings: ``PORT=8080``, ``password=welcome1``."""
+    if all(_SETTING.fullmatch(line.strip()) for line in source.splitlines() if line.strip()):
+        return True
+    tree = python_of(source)
+    if tree is None or "*" in known:
+        return False
+    values = [one.value for one in tree.body if isinstance(one, ast.Assign)]
+    words = {
+        name.id
+        for value in values
+        for name in (value.elts if isinstance(value, ast.Tuple) else [value])
+        if isinstance(name, ast.Name)
+    }
+    return len(values) == len(tree.body) and bool(
+        words - known - set(defined_names(tree)) - set(dir(builtins))
+    )
+
+
+def _sets_of(tree: ast.Module, known: set[str]) -> bool:
+    """Whether it sets something of what nothing before has made: ``resource.id = 'x'``."""
+    names = known | set(defined_names(tree))
+    used = {
+        node.id
+        for one in tree.body
+        if isinstance(one, ast.Assign)
+        for target in one.targets
+        for node in ast.walk(target)
+        if isinstance(node, ast.Name)
+    }
+    return "*" not in known and not used <= names
+
+
+def _means_python(source: str, *, known: set[str]) -> bool:
+    """Whether what does not parse is Python all the same, with a mistake in it."""
+    if python_of(source) is not None or _OTHER_PARAGRAPH.match(source):
+        return False
+    for line in map(str.strip, source.splitlines()):
+        if _ONLY_PYTHON.fullmatch(line):
+            return True
+        for part in (line, _SET_TO.sub("", line, count=1)):
+            match = _CALLED_OR_SET.match(part)
+            if match is not None and match[1] in known:
+                return True
+    return False
+
+
+def _ends_in_semicolons(source: str) -> bool:
+    """Whether every line ends as Java's and JavaScript's do."""
+    lines = [line.rstrip() for line in source.splitlines() if line.strip()]
+    return bool(lines) and all(line.endswith(";") for line in lines)
+
+
+def _stars(tree: ast.AST) -> Iterator[str]:
+    """``*`` if names come from who knows where."""
+    if any(isinstance(node, ast.alias) and node.name == "*" for node in ast.walk(tree)):
+        yield "*"
 
 
 def _has_statement(source: str, *kinds: type[ast.stmt]) -> bool:
@@ -272,8 +355,20 @@ def _has_statement(source: str, *kinds: type[ast.stmt]) -> bool:
     )
 
 
-def _is_escaped(source: str) -> bool:
+def _says_python(source: str) -> bool:
+    """Whether a block without language is Python wherever it stands."""
+    if _ends_in_semicolons(source):
+        return False
+    return _has_statement(source, ast.Import, ast.ImportFrom, ast.FunctionDef) or (
+        _has_statement(source, ast.Assign)
+        and reads_as_python(source, known=set(), is_python_page=False)
+    )
+
+
+def _is_escaped(source: str, *, is_sql_page: bool) -> bool:
     """Whether it is for a notebook by its marks alone: a cell magic, or shell lines with ``!``."""
+    if _OTHER_PARAGRAPH.match(source) or (is_sql_page and not _INSTALLS.match(source)):
+        return False
     lines = [line.strip() for line in source.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     return bool(lines) and (
