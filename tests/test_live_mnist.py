@@ -1,0 +1,87 @@
+"""The box and a live kernel give the same outcomes for the same work, with TensorFlow and MNIST."""
+
+import json
+
+import nbformat
+import pytest
+from conftest import ROOT
+from live_kernel import live_kernel
+from reporting_samples import reference
+
+from nbassay.kit import write_kit
+from nbassay.misconceptions import build_notebook, read_misconceptions, read_variants
+from nbassay.workshop import read_workshop
+
+pytestmark = pytest.mark.tensorflow
+
+WORKSHOP = read_workshop(ROOT)
+WAYS = {
+    **read_variants(ROOT / "tests" / "variants"),
+    **read_misconceptions(ROOT / "reference" / "misconceptions"),
+}
+FEW = ("lab-idioms", "only-train-scaled", "second-layer-15")
+"""Right work, and a mistake of preparing and one of building."""
+ONLY_BOXED = {
+    "colab": "google.colab is not there",
+    "content-folder": "/content is not there",
+    "home-datascience": "/home/datascience is not there",
+    "downloaded-in-python": "fetches the data from the network",
+    "keras-datasets": "fetches the data from the network",
+    "input": "nobody sits at the keyboard",
+    "convolutions": "its network is measured in a second box",
+}
+"""Ways that need what the box lays ready, or asks."""
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kits") / "mnist"
+    write_kit(WORKSHOP, folder, reference())
+    return folder
+
+
+def outcomes_in_the_box(nbassay, path, out):
+    """By ``nbassay check``."""
+    done = nbassay("check", path, "-o", out, "--json", cwd=path.parent)
+    assert done.stdout, done.stderr
+    return {check["id"]: check["outcome"] for check in json.loads(done.stdout)["checks"]}
+
+
+def outcomes_in_a_kernel(path):
+    """By ``%assay`` at the end of the same cells."""
+    with live_kernel(path.parent) as kernel:
+        kernel.run("%load_ext nbassay")
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code":
+                kernel.run(cell.source)
+        return kernel.run("%assay").outcomes
+
+
+def decided(outcomes):
+    """Training draws other numbers here and there: of an accuracy only whether it was measured."""
+    by_chance = WORKSHOP.manifest.bounds
+    return {
+        check: "measured" if check in by_chance and outcome in ("passed", "failed") else outcome
+        for check, outcome in outcomes.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "way_id",
+    [
+        pytest.param(way_id, marks=() if way_id in FEW else pytest.mark.every)
+        for way_id in sorted(WAYS.keys() - ONLY_BOXED)
+    ],
+)
+def test_the_box_and_a_kernel_agree(kit, nbassay, tmp_path, way_id):
+    """
+    ``nbassay check`` and ``%assay`` give each check the same outcome for this way to do the lab.
+    """
+    path = kit / "lab" / f"{way_id}.ipynb"
+    source = WORKSHOP.path(WORKSHOP.manifest.reference).read_bytes()
+    path.write_bytes(build_notebook(WAYS[way_id], source))
+
+    boxed = outcomes_in_the_box(nbassay, path, tmp_path / "out")
+    live = outcomes_in_a_kernel(path)
+
+    assert decided(live) == decided(boxed)
