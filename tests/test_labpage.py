@@ -755,6 +755,18 @@ def test_what_no_manifest_knows_is_told(tmp_path):
     ]
 
 
+def test_a_file_of_variables_that_is_not_there_does_not_keep_a_page_from_being_read(tmp_path):
+    """
+    Manifests are copied with names of files that nobody has; what is used of them is told.
+    """
+    manifest = {"tutorials": [{"filename": "lab.md"}], "variables": ["variables/variables.json"]}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    path = tmp_path / "lab.md"
+    path.write_text("a [](var:epochs)\n")
+
+    assert [flaw.kind for flaw in open_page(path).flaws] == ["variable-missing"]
+
+
 # ------------------------------------------------------------------ headings and steps
 
 

@@ -171,7 +171,9 @@ SOUND_WAYS = {
     "remote": "![A tile](https://example.org/T.PNG), [a video](youtube:a), [mail](mailto:a@b.c)\n",
     "query": "![A tile](data/tiles-idx3-ubyte.gz?raw=true)\n",
     "anchor": "[up](#task-1-load-the-tiles) or [up](#Task1:Loadthetiles)\n",
+    "next": "You may now [proceed to the next lab](#next).\n",
     "server": "[elsewhere](/other/workshop)\n",
+    "words": "Each `tile` has a `label`; `row` by `row`.\n",
     "library": "`np.reshape`, `idx2numpy`, `convert_from_file`, `uint8`, `ReLU`, `print`.\n",
     "plural": "Run `ls -l`, press `Ctrl+C`, open `lab.ipynb`.\n",
 }
@@ -183,6 +185,21 @@ def test_usual_ways_to_write_are_no_defects(write: Callable[[str], Path], more: 
     What pages may hold is not taken for a defect.
     """
     assert found_in(write(f"{SOUND}\n## Learn more\n\n{more}")) == []
+
+
+def test_the_title_of_a_page_is_no_task(write: Callable[[str], Path]) -> None:
+    """
+    A page that is part 3 of a workshop has its own tasks from 1 on.
+    """
+    assert found_in(write(SOUND.replace("# Tiles", "# Part 3: Tiles", 1))) == []
+
+
+@pytest.mark.parametrize("name", ["tilse", "tils", "lables", "tilees"])
+def test_a_slip_in_a_name_is_found(write: Callable[[str], Path], name: str) -> None:
+    """
+    One or two wrong characters make a name of the code misspelt.
+    """
+    assert [kind for kind, _ in found_in(write(f"{SOUND}\nSee `{name}`.\n"))] == ["name-misspelt"]
 
 
 # ------------------------------------------------------------------ claims

@@ -422,7 +422,10 @@ def _read_manifest(file: Path, path: Path, root: Path) -> Manifest:
     values: dict[str, str] = {}
     for name in variables if isinstance(variables, list) else []:
         if isinstance(name, str) and not is_remote(name):
-            given = _decoded(inside(root, file.parent, name, str(file)))
+            goal = inside(root, file.parent, name, str(file))
+            if not goal.exists():
+                continue  # copied from a template; a variable that is used is told as missing
+            given = _decoded(goal)
             values |= {key: value for key, value in given.items() if isinstance(value, str)}
     kind = (_entry(content, file, path) or {}).get("type")
     types = (

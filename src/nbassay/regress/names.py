@@ -22,6 +22,8 @@ from nbassay.regress.report import Finding, finding
 OF_IPYTHON = frozenset({"get_ipython", "display", "In", "Out", "_", "__", "___", "exit", "quit"})
 ALIKE = 0.8
 """How alike a word and a name must be for the one to be the other misspelt, 0..1."""
+MOST_SLIPS = 2
+"""Characters that may be wrong, missing or too many in it; two that changed places are two."""
 MOST_LIBRARY_BYTES = 60 << 20
 
 _IDENTIFIER = re.compile(r"([A-Za-z_]\w*)((?:\.\w+)*)(?:\(.*\)|\[.*\])*")
@@ -123,15 +125,25 @@ def _close(name: str, defined: set[str]) -> str | None:
     if len(name) < 4:
         return None
     found = difflib.get_close_matches(name, sorted(defined - {name}), n=1, cutoff=ALIKE)
-    if found and not _differ_by_meaning(name, found[0]):
+    if found and _slips(name, found[0]) <= MOST_SLIPS and not _differ_by_meaning(name, found[0]):
         return found[0]
     return None
 
 
+def _slips(name: str, other: str) -> int:
+    changes = difflib.SequenceMatcher(None, name, other, autojunk=False).get_opcodes()
+    return sum(max(i2 - i1, j2 - j1) for tag, i1, i2, j1, j2 in changes if tag != "equal")
+
+
 def _differ_by_meaning(name: str, other: str) -> bool:
-    """Whether two names are the same but for a number or case: ``x1`` and ``x2``, ``Model``."""
-    return re.sub(r"\d", "", name) == re.sub(r"\d", "", other) or (
-        name.casefold() == other.casefold()
+    """Whether two names differ by a number or case only; or an ordinary word begins the other."""
+    return (
+        re.sub(r"\d", "", name) == re.sub(r"\d", "", other)
+        or name.casefold() == other.casefold()
+        or (
+            not _looks_like_a_name(name)
+            and (other.startswith(name) or name.rstrip("s") == other.rstrip("s"))
+        )
     )
 
 
