@@ -237,6 +237,20 @@ def test_a_claim_that_does_not_parse_is_an_error(
     assert words in str(error.value)
 
 
+@pytest.mark.parametrize("before", ["", "\n", "Words. "])
+def test_a_claim_that_is_never_closed_is_an_error(
+    write: Callable[[str], Path], before: str
+) -> None:
+    """
+    A comment without its end would hide the claim from everybody.
+    """
+    page = open_page(write(f"{SOUND}\n{before}<!-- nbassay: shape rows = (40, 16)\n\nMore.\n"))
+    last = SOUND.count("\n") + 2 + before.count("\n")
+
+    with pytest.raises(PageError, match=f"line {last}: expected --> after a claim"):
+        read_claims(page, checks=[])
+
+
 def test_a_claim_before_the_first_cell_is_an_error(write: Callable[[str], Path]) -> None:
     """
     A claim needs a cell that it is about.

@@ -48,6 +48,7 @@ FORMS = {
     "once": "once",
     "known": "known",
 }
+_OPENED = re.compile(rf"(?i)<!--\s*{CLAIM}")
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*(?:s|seconds?)")
 
 
@@ -104,8 +105,15 @@ def read_claims(page: Page, *, checks: Collection[str]) -> list[Claim]:
 
 
 def _texts(paragraph: Paragraph) -> Iterator[tuple[Place, str]]:
-    """Each claim's text in the comments of a paragraph."""
+    """
+    Each claim's text in the comments of a paragraph.
+
+    Raises:
+        PageError: A comment is never closed.
+    """
     for piece in paragraph.pieces:
+        if piece.kind == "text" and _OPENED.search(piece.text):
+            raise PageError(piece.place, expected="--> after a claim", found="none below it")
         if piece.kind != "comment" or not is_claim(piece.text):
             continue
         body = piece.text.strip().removeprefix("<!--")
