@@ -501,9 +501,14 @@ SCRAPS = [
 @given(st.lists(st.sampled_from(SCRAPS), max_size=40).map("".join))
 def test_whatever_stands_on_a_page_it_is_read(text):
     """
-    No text makes the reader fail, and the notebook of it is valid.
+    No text makes the reader fail, and the notebook of it is valid and holds the page's cells.
     """
-    nbformat.validate(to_notebook(read_page(text)))
+    page = read_page(text)
+    notebook = to_notebook(page)
+
+    nbformat.validate(notebook)
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    assert code == [cell.source for cell in page.cells]
 
 
 # ------------------------------------------------------------------ fences
