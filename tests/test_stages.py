@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import TINY, Nbassay
+from conftest import TINY, Nbassay, write_notebook
+from test_classrun import Told
 from test_classscore import lay_class
 
+from nbassay.classrun import Task, run_tasks
 from nbassay.cli import time_left
 from nbassay.errors import OutputError
 from nbassay.files import MARK
+from nbassay.inside.channel import TOLD
+from nbassay.places import here
+from nbassay.records import Ending
+from nbassay.sandbox import Box, OnFrame
 from nbassay.stages import STAGES, Stages, read_stages
+from nbassay.submissions import find_submissions
 from nbassay.workshop import read_workshop
 
 
@@ -76,6 +84,52 @@ def test_profile_prints_the_stages(tmp_path: Path, nbassay: Nbassay) -> None:
     assert STAGES["check"] in scored.stderr
     assert STAGES["render"] not in scored.stderr + reported.stderr
     assert STAGES["render"] in again.stderr
+
+
+class Timed:
+    """A sandbox whose clock says that notebooks take two seconds to start and three to run."""
+
+    name = mode = "timed"
+    is_isolated = True
+
+    def __init__(self) -> None:
+        self.clock = 0.0
+
+    def run(self, box: Box, on_frame: OnFrame, *, should_stop: Callable[[], bool]) -> Ending:
+        self.clock += 2
+        on_frame(TOLD, b"up")
+        self.clock += 3
+        on_frame(TOLD, b"down")
+        return Ending(reason="finished", message=None, seconds=5.0, peak_memory_bytes=0)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "second", "runs"),
+    [(1, "2", 2), (1, "1", 1), (2, "1", 1)],
+    ids=["two notebooks", "the same code once", "a slot that waits for the same code"],
+)
+def test_every_second_of_a_run_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int, second: str, runs: int
+) -> None:
+    """
+    Starting and running are told apart, and all stages together are the seconds of all slots.
+    """
+    for name, source in {"ann": "1", "zoe": second}.items():
+        write_notebook(tmp_path / "class" / f"{name}.ipynb", source)
+    tasks = [
+        Task(item=item, folder=tmp_path / "out" / item.learner)
+        for item in find_submissions([tmp_path / "class"])
+    ]
+    workshop, sandbox, stages = read_workshop(TINY), Timed(), Stages()
+    monkeypatch.setattr("time.monotonic", lambda: sandbox.clock)
+
+    with here(workshop, sandbox) as place:
+        run_tasks(tasks, workshop=workshop, place=place, jobs=jobs, progress=Told(), stages=stages)
+
+    assert stages.seconds.keys() == {"wait", "start", "run", "collect", "measure"}
+    assert stages.seconds["start"] == 2 * runs
+    assert stages.seconds["run"] == 3 * runs
+    assert sum(stages.seconds.values()) == jobs * sandbox.clock
 
 
 LEFT = {

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -22,11 +23,12 @@ from nbassay.errors import (
 from nbassay.evidence import read_evidence, write_evidence
 from nbassay.executed import executed_notebook, read_outputs
 from nbassay.files import refuse_link, write_whole
-from nbassay.notebook import decode_notebook, digest_of
+from nbassay.notebook import Notebook, decode_notebook, digest_of
 from nbassay.once import Once
 from nbassay.parallel import side_by_side
 from nbassay.places import NotRunError, Place
 from nbassay.running import Run, evidence_key
+from nbassay.stages import Stages
 from nbassay.store import (
     CHALLENGE,
     EXECUTED_FILE,
@@ -133,6 +135,7 @@ def run_tasks(
     is_fresh: bool = False,
     is_fast: bool = True,
     class_run: ClassRun | None = None,
+    stages: Stages | None = None,
 ) -> ClassRun:
     """
     Run every notebook that was not run before; what is done stays done whatever happens next.
@@ -144,6 +147,7 @@ def run_tasks(
         is_fresh: Run even what was run before.
         is_fast: Let ``fit`` run many batches a call where that gives the same bits.
         class_run: Carried on, if there is one.
+        stages: Takes what became of the seconds that the *jobs* had, all together.
 
     Raises:
         DataError: Lab data are missing or not the pinned ones.
@@ -163,12 +167,18 @@ def run_tasks(
         },
         should_stop=stop.is_set,
     )
+    began, slots, worked = time.monotonic(), min(jobs, len(tasks)), Stages()
     ended = side_by_side(tasks, runner.run, jobs=jobs, stop=stop)
     with contextlib.closing(ended), contextlib.closing(progress):
-        for task, how in ended:
+        for task, (how, seconds) in ended:
+            worked.add(seconds)
             class_run.reused += how in ("already run", SAME)
             class_run.not_run += how in (*OUR_FAILURES, FAILED)
             progress.done(task.item.learner, how + _again(task))
+    idle = slots * (time.monotonic() - began) - sum(worked.seconds.values())
+    worked.add({"wait": max(0.0, idle)})
+    if stages is not None:
+        stages.add(worked.seconds)
     return class_run
 
 
@@ -190,16 +200,19 @@ class _Runner:
     """Folder of submissions → who has what; learners never share with controls."""
     should_stop: Callable[[], bool]
 
-    def run(self, task: Task) -> str:
-        """
-        How it went, in a word or two.
+    def run(self, task: Task) -> tuple[str, Mapping[str, float]]:
+        """How it went, in a word or two, and stage → seconds that it took."""
+        stages = Stages()
+        with stages.stage("collect"):
+            how = self._guarded(task, stages)
+        return how, stages.seconds
 
-        A mistake of ours with one notebook costs nobody else of the class the mark.
-        """
+    def _guarded(self, task: Task, stages: Stages) -> str:
+        """A mistake of ours with one notebook costs nobody else of the class the mark."""
         if self.should_stop():
             return "interrupted"
         try:
-            return self._run(task)
+            return self._run(task, stages)
         except AssayError:
             raise
         except NotRunError as error:
@@ -218,7 +231,7 @@ class _Runner:
         forget_evidence(task.folder)
         self._keep(task, "", [why], None)
 
-    def _run(self, task: Task) -> str:
+    def _run(self, task: Task, stages: Stages) -> str:
         item, folder, attempt = task.item, task.folder, task.attempt
         refuse_link(folder)
         digest, notes = "", list(item.notes)
@@ -244,16 +257,13 @@ class _Runner:
                 write_whole(folder / EXECUTED_FILE, executed_notebook(notebook, outputs))
             return "already run"
         once = self.once[folder.parent]
-        with once.turn(key) as made:
+        with contextlib.ExitStack() as stack:
+            with stages.stage("wait"):
+                made = stack.enter_context(once.turn(key))
             run = None if made is None else _made_before(made, key)
             how = SAME
             if run is None:
-                run = self.place.run(
-                    notebook,
-                    attempt=attempt,
-                    is_fast=self.is_fast,
-                    should_stop=self.should_stop,
-                )
+                run = self._placed(notebook, attempt, stages)
                 reason = run.evidence.ending.reason
                 how = "done" if reason == "finished" else reason
             if how == "interrupted":
@@ -265,6 +275,15 @@ class _Runner:
             write_evidence(task.evidence, run.evidence, run.blobs)
             once.add(key, task.evidence)
         return how
+
+    def _placed(self, notebook: Notebook, attempt: int, stages: Stages) -> Run:
+        """Run it; what the place does not tell of, it waited there."""
+        with stages.stage("wait"):
+            run = self.place.run(
+                notebook, attempt=attempt, is_fast=self.is_fast, should_stop=self.should_stop
+            )
+            stages.add(run.seconds)
+        return run
 
     def _keep(
         self,

@@ -91,6 +91,7 @@ class Delivery(Record, frozen=True, kw_only=True):
     evidence: bytes
     arrays: bytes
     outputs: dict[int, list[dict[str, Any]]]
+    seconds: dict[str, float]
 
 
 # Made before there are threads, see `nbassay.evidence`.
@@ -183,6 +184,7 @@ def _run_there(name: str, order: bytes) -> bytes:
         evidence=msgspec.json.encode(run.evidence),
         arrays=safetensors.numpy.save(run.blobs),
         outputs=run.outputs,
+        seconds=dict(run.seconds),
     )
     return msgspec.msgpack.encode(delivery, enc_hook=str)
 
@@ -249,7 +251,7 @@ class Cluster:
 def _decoded(delivered: bytes) -> Run:
     delivery = _decode_delivery(delivered)
     evidence, blobs = decode_evidence(delivery.evidence, delivery.arrays)
-    return Run(evidence=evidence, blobs=blobs, outputs=delivery.outputs)
+    return Run(evidence=evidence, blobs=blobs, outputs=delivery.outputs, seconds=delivery.seconds)
 
 
 def _together(workers: Sequence[Announcement]) -> list[ProbeResult]:

@@ -199,7 +199,9 @@ def grade_class(
 
 def _run(options: RunOptions, tasks: Sequence[Task], class_run: ClassRun | None) -> ClassRun:
     stages = Stages()
-    with stages.stage("run"), options.place() as place:
+    with contextlib.ExitStack() as stack:
+        with stages.stage("start"):
+            place = stack.enter_context(options.place())
         class_run = run_tasks(
             tasks,
             workshop=options.workshop,
@@ -209,6 +211,7 @@ def _run(options: RunOptions, tasks: Sequence[Task], class_run: ClassRun | None)
             is_fresh=options.is_fresh,
             is_fast=options.is_fast,
             class_run=class_run,
+            stages=stages,
         )
     stages.keep(options.out)
     return class_run

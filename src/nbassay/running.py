@@ -9,7 +9,8 @@ import hashlib
 import platform
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,12 @@ from nbassay.inside.executor import Job
 from nbassay.inside.workspace import FOLDERS, LAB
 from nbassay.notebook import Notebook
 from nbassay.pristine import data_digest
-from nbassay.records import SCHEMA_EVIDENCE, Evidence
+from nbassay.records import SCHEMA_EVIDENCE, Ending, Evidence
 from nbassay.renaming import Renaming, lay_renamed_labels
-from nbassay.sandbox import Box, Mount, Walls
+from nbassay.sandbox import Box, Mount, OnFrame, Sandbox, Walls
 from nbassay.scratch import scratch
 from nbassay.secondbox import measure_again
+from nbassay.stages import Stages
 from nbassay.store import CHALLENGE
 from nbassay.workbench import Workbench
 from nbassay.workshop import Workshop
@@ -63,6 +65,8 @@ class Run:
     blobs: dict[str, np.ndarray]
     outputs: dict[int, list[dict[str, Any]]]
     """Outputs by cell, as the box sent them: not cleaned."""
+    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Stage → what it took (see `nbassay.stages`)."""
 
 
 def run_notebook(
@@ -87,8 +91,10 @@ def run_notebook(
     Raises:
         ValueError: It is a challenge, and the workshop's classes cannot be renamed.
     """
-    with _labels(bench, attempt) as renaming:
-        return _run(notebook, bench, attempt, is_fast, seed, renaming, should_stop)
+    stages = Stages()
+    with stages.stage("collect"), _labels(bench, attempt) as renaming:
+        run = _run(notebook, bench, attempt, is_fast, seed, renaming, should_stop, stages)
+    return dataclasses.replace(run, seconds=stages.seconds)
 
 
 @contextlib.contextmanager
@@ -110,6 +116,7 @@ def _run(
     seed: int | None,
     renaming: Renaming | None,
     should_stop: Callable[[], bool],
+    stages: Stages,
 ) -> Run:
     workshop, pristine, sandbox = bench.workshop, bench.pristine, bench.sandbox
     limits = workshop.limits
@@ -140,7 +147,7 @@ def _run(
     )
     for _ in range(MOST_CRASHES):
         collector = Collector()
-        ending = sandbox.run(box, collector.on_frame, should_stop=should_stop)
+        ending = _timed(sandbox, box, collector.on_frame, should_stop, stages)
         if ending.reason != "crashed":
             break
     facts, blobs = collector.finish(pristine.keyed(nonce))
@@ -159,8 +166,33 @@ def _run(
         renaming=None if renaming is None else list(renaming.names),
     )
     if ending.reason != "interrupted":
-        evidence, blobs = _with_second_box(evidence, blobs, bench, should_stop)
+        with stages.stage("measure"):
+            evidence, blobs = _with_second_box(evidence, blobs, bench, should_stop)
     return Run(evidence=evidence, blobs=blobs, outputs=collector.cells)
+
+
+def _timed(
+    sandbox: Sandbox,
+    box: Box,
+    on_frame: OnFrame,
+    should_stop: Callable[[], bool],
+    stages: Stages,
+) -> Ending:
+    """Run *box*; it starts until its first frame, which tells that the kernel is up."""
+    began = time.monotonic()
+    up: list[float] = []
+
+    def heard(kind: bytes, payload: bytes) -> None:
+        if not up:
+            up.append(time.monotonic())
+        on_frame(kind, payload)
+
+    try:
+        return sandbox.run(box, heard, should_stop=should_stop)
+    finally:
+        ended = time.monotonic()
+        started = up[0] if up else ended
+        stages.add({"start": started - began, "run": ended - started})
 
 
 def _with_second_box(

@@ -13,7 +13,10 @@ from nbassay.errors import OutputError
 from nbassay.files import MARK, write_whole
 
 STAGES = {
-    "run": "notebooks in their boxes",
+    "wait": "nothing to run, a worker not free, or another run of the same code",
+    "start": "sandboxes made, Python and the kernel started",
+    "run": "notebooks, cell by cell",
+    "collect": "evidence decoded, checked and kept",
     "read": "evidence read from the disk",
     "measure": "networks asked that had not been asked before",
     "check": "checks, and what else makes a sheet of them",

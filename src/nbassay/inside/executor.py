@@ -208,11 +208,10 @@ async def run(job: Job, pipe: int) -> None:
     environment = {**os.environ, **furnish(scratch), "NBASSAY_PROBE": str(told)}
     environment.pop("NBASSAY_FD", None)
     left = list(cells)
-    relay.send(
-        TOLD, msgspec.json.encode(read_code(notebook.cells[index].source for index in cells))
-    )
+    code = msgspec.json.encode(read_code(notebook.cells[index].source for index in cells))
     try:
         async with client.async_setup_kernel(env=environment):
+            relay.send(TOLD, code)  # the first frame: it tells that the kernel is up
             while left:
                 index = left.pop(0)
                 goes_on = await _run_cell(client, notebook.cells[index], index, relay)
