@@ -20,7 +20,7 @@ import numpy as np
 
 import nbassay
 from nbassay.evidence import Collector
-from nbassay.inside.executor import Job
+from nbassay.inside.job import Job
 from nbassay.inside.workspace import FOLDERS, LAB
 from nbassay.notebook import Notebook
 from nbassay.pristine import data_digest

@@ -27,6 +27,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 
 from nbassay.inside.channel import CELL, KERNELS, TOLD, frame
+from nbassay.inside.job import Job
 from nbassay.inside.kernel import ProbeSettings
 from nbassay.inside.landlock import enter_domain
 from nbassay.inside.source import read_code
@@ -42,29 +43,6 @@ MOST_WARNINGS = 20
 MOST_ERROR_NAME = 200
 MOST_LINE = 4000
 MOST_TRACEBACK = 200
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the host sends on standard input."""
-
-    notebook: dict[str, Any]
-    """nbformat 4, outputs removed."""
-    cell_s: float
-    output_bytes: int
-    facts_bytes: int
-    nonce: str
-    widths: list[int]
-    levels: int
-    seed: int
-    packages: list[str]
-    attempt: int = 0
-    """0 first; after that it is added to the seeds that the notebook sets."""
-    loaders: dict[str, list[list[str]]] = {}
-    """Function that would fetch the lab's data → files in the working folder that answer it."""
-    is_fast: bool = True
-    """Whether ``fit`` may run many batches a call where that is the same."""
-    typed: str = ""
-    """What ``input()`` returns."""
 
 
 class CellReport(msgspec.Struct, frozen=True, kw_only=True):
