@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -34,8 +35,8 @@ class Progress:
             print(f"{self._done}/{self._total} {seconds:5.0f} s  {name}: {how}", file=sys.stderr)
 
 
-def origin(workshop: Workshop, command: str) -> dict[str, object]:
-    """The fields that say where figures come from, for any record of them."""
+def origin(workshop: Workshop, command: str) -> dict[str, Any]:
+    """The fields of `nbassay.trust.Origin` for figures that *command* gives."""
     return {
         "command": command,
         "date": today(),

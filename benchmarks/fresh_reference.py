@@ -178,7 +178,7 @@ def figures_of(
     first = [lost_checks(one) for one in first_attempts(runs, workshop)]
     lost = Counter(check_id for one in graded for check_id in lost_checks(one))
     return Trust(
-        **origin(workshop, command),  # type: ignore[arg-type]
+        **origin(workshop, command),
         bounds=bounds,
         lost=share(sum(one.score != one.max_score for one in graded), len(graded)),
         lost_by_check=dict(sorted(lost.items())),

@@ -36,6 +36,7 @@ from nbassay.store import (
     read_kept,
     submission_files,
 )
+from nbassay.trust import Origin
 from nbassay.workshop import read_workshop
 
 MOVED_BY = 1e-4
@@ -89,14 +90,10 @@ class Size(Record, frozen=True, kw_only=True):
     """``nbassay report``."""
 
 
-class Figures(Record, frozen=True, kw_only=True):
+class Figures(Origin, frozen=True, kw_only=True):
     """``benchmarks/figures/rescoring.json``."""
 
     schema: Literal["nbassay/benchmark-rescoring/1"]
-    command: str
-    date: str
-    packages: dict[str, str]
-    made_with: dict[str, str]
     machine: str
     cores: int
     sizes: list[Size]
@@ -160,7 +157,7 @@ def main() -> int:
             machine=f"{platform.system()} {platform.machine()}",
             cores=cores,
             sizes=sizes,
-            **told,  # type: ignore[arg-type]
+            **told,
         )
         write_figures(given.figures, found)
     return 0

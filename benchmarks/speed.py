@@ -27,6 +27,7 @@ from costs import Cost, cost_of
 
 from nbassay.pristine import unpack_data
 from nbassay.records import Record
+from nbassay.trust import Origin
 from nbassay.workshop import Workshop, read_workshop
 
 SEED = "import keras\nkeras.utils.set_random_seed({seed})"
@@ -59,14 +60,10 @@ class Timed(Record, frozen=True, kw_only=True):
     """Digest of each submission's trained weights, in the order of submissions."""
 
 
-class Figures(Record, frozen=True, kw_only=True):
+class Figures(Origin, frozen=True, kw_only=True):
     """``benchmarks/figures/speed.json``."""
 
     schema: Literal["nbassay/benchmark-speed/1"]
-    command: str
-    date: str
-    packages: dict[str, str]
-    made_with: dict[str, str]
     machine: str
     cores: int
     timed: list[Timed]
@@ -276,7 +273,7 @@ def main() -> int:
     if given.figures is not None:
         figures = Figures(
             schema="nbassay/benchmark-speed/1",
-            **origin(workshop, "python benchmarks/speed.py"),  # type: ignore[arg-type]
+            **origin(workshop, "python benchmarks/speed.py"),
             machine=platform.machine(),
             cores=os.cpu_count() or 1,
             timed=timed,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from nbassay.intervals import Share, share
 from nbassay.misconceptions import Misconception, Variant
 from nbassay.records import Record, SubmissionResult
+from nbassay.trust import Origin
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,14 +97,10 @@ class Confusion(Record, frozen=True, kw_only=True):
     """What it was called; empty when it was not known."""
 
 
-class Verdicts(Record, frozen=True, kw_only=True):
+class Verdicts(Origin, frozen=True, kw_only=True):
     """The figures of all known ways, each share with its 95 % Clopper-Pearson interval."""
 
     schema: Literal["nbassay/verdicts/1"] = "nbassay/verdicts/1"
-    command: str
-    date: str
-    packages: dict[str, str]
-    made_with: dict[str, str]
     is_whole: bool
     """False when only some of the ways were graded."""
     right_lost: Share
@@ -138,7 +135,7 @@ def tally(
     *,
     checks: Iterable[str],
     is_whole: bool,
-    origin: dict[str, object],
+    origin: Mapping[str, Any],
 ) -> Verdicts:
     """
     Add up verdicts.
@@ -146,7 +143,7 @@ def tally(
     Args:
         checks: Ids of all checks, in the workshop's order.
         is_whole: Whether *verdicts* are of all known ways.
-        origin: Where the figures come from: command, date, packages, made_with.
+        origin: The fields of `nbassay.trust.Origin`.
     """
     right = [one for one in verdicts if isinstance(one.way, Variant) and one.way.status == "graded"]
     undecided = [
@@ -155,7 +152,7 @@ def tally(
     wrong = [one for one in verdicts if isinstance(one.way, Misconception)]
     naming = Counter(one.naming for one in wrong)
     return Verdicts(
-        **origin,  # type: ignore[arg-type]
+        **origin,
         is_whole=is_whole,
         right_lost=_share(bool(one.lost) for one in right),
         right_lost_by_check={

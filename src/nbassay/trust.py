@@ -19,10 +19,9 @@ from nbassay.records import FreshRuns, Record
 from nbassay.workshop import Workshop
 
 
-class Trust(Record, frozen=True, kw_only=True):
-    """``reference/trust.json``: graded runs of the reference, seeds of their own."""
+class Origin(Record, frozen=True, kw_only=True):
+    """Where measured figures come from; the records that hold some begin with it."""
 
-    schema: Literal["nbassay/trust/1"] = "nbassay/trust/1"
     command: str
     """What made it."""
     date: str
@@ -31,6 +30,12 @@ class Trust(Record, frozen=True, kw_only=True):
     """Name → version that the runs used."""
     made_with: dict[str, str]
     """nbassay's and Python's version."""
+
+
+class Trust(Origin, frozen=True, kw_only=True):
+    """``reference/trust.json``: graded runs of the reference, seeds of their own."""
+
+    schema: Literal["nbassay/trust/1"] = "nbassay/trust/1"
     bounds: dict[str, float]
     """Check id → the accuracy that was asked."""
     lost: Share
