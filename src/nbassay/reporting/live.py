@@ -11,9 +11,9 @@ import msgspec
 
 from nbassay.misconceptions import Misconception
 from nbassay.records import CheckResult, SubmissionResult
+from nbassay.reporting.check_lines import check_lines, step_groups
 from nbassay.reporting.context import StepGroup
 from nbassay.reporting.html import environment
-from nbassay.reporting.student import check_lines, step_groups
 from nbassay.reporting.text import listed, one_line, plural, visible
 from nbassay.reporting.wording import OUTCOME_WORDS, lost_points
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 
 from nbassay.records import (
@@ -12,26 +11,22 @@ from nbassay.records import (
     Curve,
     Details,
     FreshRuns,
-    Stop,
     SubmissionResult,
 )
 from nbassay.reporting.charts import CurveChart, confusion_table, curve_chart
+from nbassay.reporting.check_lines import check_lines, losses, step_groups, steps_in_order
 from nbassay.reporting.context import (
     Accuracy,
     Banner,
-    CheckLine,
     Link,
-    Loss,
     Mark,
     NumberLine,
     Pair,
     Segment,
-    StepGroup,
-    StopLine,
     StudentPage,
     WrongPicture,
 )
-from nbassay.reporting.plain_errors import plain_stop
+from nbassay.reporting.stops import not_run, stop_line, stopped_at
 from nbassay.reporting.text import (
     limit_text,
     listed,
@@ -43,11 +38,8 @@ from nbassay.reporting.text import (
     with_article,
 )
 from nbassay.reporting.wording import (
-    OUTCOME_WORDS,
-    chance_sentence,
     failing_controls,
     lost_points,
-    step_name,
 )
 
 MOST_CURVES = 4
@@ -100,9 +92,9 @@ def student_page(
         contents=(),
         mark=_mark(result, controls),
         accuracies=_accuracies(result, reference),
-        stopped_at=_stopped_at(broken_off),
+        stopped_at=stopped_at(broken_off),
         misconceptions=tuple(visible(found.hint) for found in result.misconceptions),
-        losses=_losses(result.checks, lines, broken_off, step_titles),
+        losses=losses(result.checks, lines, broken_off, step_titles),
         steps=step_groups(result.checks, lines, step_titles, fresh_runs),
         numbers=_numbers(result, reference),
         has_reference=reference is not None,
@@ -110,8 +102,8 @@ def student_page(
         confusion=confusion,
         wrong=_wrong_pictures(details, pictures),
         unmeasured=_unmeasured(result),
-        stops=tuple(_stop_line(stop) for stop in broken_off),
-        not_run=_not_run(stops),
+        stops=tuple(stop_line(stop) for stop in broken_off),
+        not_run=not_run(stops),
         notes=tuple(visible(note) for note in result.notes) if is_graded else (),
         verified=tuple(visible(text) for text in provenance.verified) if provenance else (),
         claimed=tuple(visible(text) for text in provenance.claimed) if provenance else (),
@@ -230,7 +222,7 @@ def _segments(checks: Sequence[CheckResult]) -> tuple[Segment, ...]:
     if total <= 0:
         return ()
     segments, x = [], 0.0
-    for step in _steps_in_order(checks):
+    for step in steps_in_order(checks):
         of_step = [check for check in checks if check.step == step]
         width = 100 * sum(check.points for check in of_step) / total
         earned = 100 * sum(check.earned for check in of_step) / total
@@ -264,131 +256,6 @@ def _accuracies(
 
 
 # ---------------------------------------------------------------- checks
-
-
-def _steps_in_order(checks: Sequence[CheckResult]) -> list[int]:
-    return sorted({check.step for check in checks})
-
-
-def check_lines(checks: Sequence[CheckResult]) -> tuple[CheckLine, ...]:
-    lines: list[CheckLine] = []
-    taken: set[str] = set()
-    for position, check in enumerate(checks, start=1):
-        anchor = "check-" + re.sub(r"[^A-Za-z0-9._-]+", "-", check.id)[:80]
-        if anchor in taken:
-            anchor = f"{anchor}-{position}"
-        taken.add(anchor)
-        lines.append(
-            CheckLine(
-                anchor=anchor,
-                id=one_line(check.id, limit=120),
-                outcome=check.outcome,
-                word=OUTCOME_WORDS[check.outcome],
-                points="not decided"
-                if check.outcome == "broken"
-                else f"{number(check.earned)} of {plural(check.points, 'point')}",
-                wanted=visible(check.wanted),
-                saw=visible(check.saw),
-                hint=visible(check.hint) if check.hint else None,
-            )
-        )
-    return tuple(lines)
-
-
-def step_groups(
-    checks: Sequence[CheckResult],
-    lines: Sequence[CheckLine],
-    step_titles: Mapping[int, str],
-    fresh_runs: FreshRuns | None,
-) -> tuple[StepGroup, ...]:
-    groups = []
-    of_chance = set(fresh_runs.checks) if fresh_runs else set()
-    for step in _steps_in_order(checks):
-        of_step = [pair for pair in zip(checks, lines, strict=True) if pair[0].step == step]
-        points = sum(check.points for check, _ in of_step)
-        earned = sum(check.earned for check, _ in of_step)
-        groups.append(
-            StepGroup(
-                anchor=f"step-{step}",
-                title=step_name(step, step_titles),
-                points=f"{number(earned)} of {plural(points, 'point')}",
-                is_full=earned >= points,
-                chance=chance_sentence(fresh_runs)
-                if fresh_runs and any(check.id in of_chance for check, _ in of_step)
-                else None,
-                checks=tuple(line for _, line in of_step),
-            )
-        )
-    return tuple(groups)
-
-
-def _losses(
-    checks: Sequence[CheckResult],
-    lines: Sequence[CheckLine],
-    stops: Sequence[Stop],
-    step_titles: Mapping[int, str],
-) -> tuple[Loss, ...]:
-    pairs = list(zip(checks, lines, strict=True))
-    # In the lab's order: an early mistake often explains the later ones.
-    failed = [
-        Loss(
-            lost=f"−{number(lost_points(check))}",
-            lost_spoken=f"{plural(lost_points(check), 'point')} lost",
-            title=line.wanted,
-            target=line.anchor,
-            aside=step_name(check.step, step_titles),
-            text=line.hint,
-            checks=(),
-        )
-        for check, line in pairs
-        if check.outcome == "failed" and lost_points(check) > 0
-    ]
-    failed_points = sum(lost_points(check) for check in checks if check.outcome == "failed")
-    not_reached = _not_reached([pair for pair in pairs if pair[0].outcome == "not-reached"], stops)
-    broken = _broken([line for check, line in pairs if check.outcome == "broken"])
-    lost_there = sum(lost_points(check) for check in checks if check.outcome == "not-reached")
-    if lost_there > failed_points:  # whoever stopped early has one thing to mend before the rest
-        return (*not_reached, *failed, *broken)
-    return (*failed, *not_reached, *broken)
-
-
-def _not_reached(
-    pairs: Sequence[tuple[CheckResult, CheckLine]], stops: Sequence[Stop]
-) -> tuple[Loss, ...]:
-    if not pairs:
-        return ()
-    lost = sum(lost_points(check) for check, _ in pairs)
-    text = "What is asked about never came to be in your notebook: there was nothing to look at."
-    if stops:
-        text += f" Mend the first cell that stopped before anything else: {_where(stops[0])}."
-    return (
-        Loss(
-            lost=f"−{number(lost)}",
-            lost_spoken=f"{plural(lost, 'point')} lost",
-            title=f"{plural(len(pairs), 'check')} not reached",
-            target=None,
-            aside=None,
-            text=text,
-            checks=tuple(line for _, line in pairs),
-        ),
-    )
-
-
-def _broken(lines: Sequence[CheckLine]) -> tuple[Loss, ...]:
-    if not lines:
-        return ()
-    return (
-        Loss(
-            lost="?",
-            lost_spoken="Undecided",
-            title=f"{plural(len(lines), 'check')} broken",
-            target=None,
-            aside=None,
-            text="The check itself failed, not you. A person will decide, and nobody loses a mark "
-            "to our mistake.",
-            checks=tuple(lines),
-        ),
-    )
 
 
 # ---------------------------------------------------------------- numbers and the network
@@ -480,47 +347,6 @@ def _unmeasured(result: SubmissionResult) -> str | None:
     if measurement is None:
         return "No trained network was found, so its accuracy could not be measured."
     return visible(measurement.why_not) if measurement.why_not else None
-
-
-# ---------------------------------------------------------------- where it stopped
-
-
-def _where(stop: Stop) -> str:
-    if stop.status == "timeout":
-        return f"cell {stop.cell} (out of time)"
-    name = one_line(stop.error_name, limit=80) if stop.error_name else None
-    return f"cell {stop.cell} ({name})" if name else f"cell {stop.cell}"
-
-
-def _stopped_at(stops: Sequence[Stop]) -> str | None:
-    return f"Your notebook stopped at {_where(stops[0])}." if stops else None
-
-
-def _stop_line(stop: Stop) -> StopLine:
-    name = one_line(stop.error_name, limit=80) if stop.error_name else None
-    message = visible(stop.error_message).strip() if stop.error_message else None
-    if stop.status == "timeout":
-        title = f"Cell {stop.cell} ran out of time"
-    elif name:
-        title = f"Cell {stop.cell} stopped with {name}"
-    else:
-        title = f"Cell {stop.cell} stopped"
-    return StopLine(
-        title=title,
-        plain=visible(plain_stop(stop.status, name, stop.error_message)),
-        original=": ".join(part for part in (name, message) if part) or None,
-    )
-
-
-def _not_run(stops: Sequence[Stop]) -> str | None:
-    cells = sorted({stop.cell for stop in stops if stop.status == "not-run"})
-    if not cells:
-        return None
-    if len(cells) == 1:
-        return f"Cell {cells[0]} was not run."
-    if cells == list(range(cells[0], cells[-1] + 1)) and len(cells) > 2:
-        return f"Cells {cells[0]} to {cells[-1]} were not run."
-    return f"Cells {listed([str(cell) for cell in cells])} were not run."
 
 
 def _controls_sentence(controls: Sequence[ControlResult]) -> str | None:
