@@ -898,3 +898,22 @@ def test_another_variant_than_the_page_has_is_an_error():
     """
     with pytest.raises(PageError, match=r"has \(freetier, livelabs, sandbox\), found 'paid'"):
         read_page(VARIANTS, variant="paid")
+
+
+def test_a_variant_of_a_page_that_has_none_is_an_error(nbassay, workshop, tmp_path):
+    """
+    ``--type`` is refused where nothing is for one variant only, unless the manifest names it.
+    """
+    bare = tmp_path / "bare.md"
+    bare.write_text(f"# T\n\n{fence('<copy>x = 1</copy>')}\n")
+    workshop.write_text(bare.read_text())
+    target = tmp_path / "lab.ipynb"
+
+    refused = nbassay("lab", "to-notebook", bare, "--type", "tenancy", "-o", target)
+    has_written = target.exists()
+    known = nbassay("lab", "to-notebook", workshop, "--type", "tenancy", "-o", target)
+
+    assert refused.returncode == 2
+    assert "a variant that the page has (it has none), found 'tenancy'" in refused.stderr
+    assert not has_written
+    assert known.returncode == 0, known.stderr

@@ -109,6 +109,20 @@ def test_a_revision_of_git_is_the_old_version(nbassay: Nbassay, tiles: Path) -> 
     assert "+rows = tiles.reshape(40, 16) / 255.0" in done.stdout
 
 
+@pytest.mark.kernel
+def test_a_page_that_only_now_has_variants_is_compared(nbassay: Nbassay, tiles: Path) -> None:
+    """
+    With ``--type``, an older page from before there were variants is read whole.
+    """
+    (tiles / "lab" / "old.md").write_text(SOUND)
+    (tiles / "lab" / "lab.md").write_text(SOUND + '\n<if type="cloud">Log out.</if>\n')
+
+    done = nbassay("regress", "--type", "cloud", "--against", "lab/old.md", cwd=tiles)
+
+    assert done.returncode == 0, done.stderr
+    assert "code unchanged" in done.stdout
+
+
 @pytest.mark.parametrize(("old", "is_repository"), [("v1", True), ("v1", False), ("--all", True)])
 def test_what_is_no_older_version_is_refused(
     nbassay: Nbassay, tiles: Path, old: str, is_repository: bool

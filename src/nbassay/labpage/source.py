@@ -271,10 +271,11 @@ class _Reader:
         self, variants: tuple[str, ...], asked: str | None, path: Path | None
     ) -> str | None:
         if asked is not None:
-            if variants and asked not in variants:
+            known = tuple(dict.fromkeys([*variants, *self._manifest.types]))
+            if asked not in known:
                 raise PageError(
                     str(path or "lab page"),
-                    expected=f"a variant that the page has ({', '.join(variants)})",
+                    expected=f"a variant that the page has ({', '.join(known) or 'it has none'})",
                     found=repr(asked),
                 )
             return asked

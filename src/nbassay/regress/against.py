@@ -44,10 +44,16 @@ def older_page(old: str, path: Path, *, variant: str | None) -> Iterator[Page]:
         PageError: It cannot be read.
     """
     if Path(old).is_file():
-        yield open_page(Path(old), variant=variant)
+        yield _of_then(Path(old), variant)
         return
     with scratch("old") as folder:
-        yield open_page(_checked_out(old, path, folder), variant=variant)
+        yield _of_then(_checked_out(old, path, folder), variant)
+
+
+def _of_then(path: Path, variant: str | None) -> Page:
+    """An older page for *variant*; one from before there were any is for all of them."""
+    whole = open_page(path)
+    return open_page(path, variant=variant) if variant and whole.source.variants else whole
 
 
 def compare(old: Page, new: Page, report: Report, lab: Lab, *, name: str) -> Against:
