@@ -55,7 +55,12 @@ def compiled_network(network: Candidate, observed: Observed) -> Candidate:
 
 @pytest.fixture(scope="session")
 def training(compiled_network: Candidate, observed: Observed) -> Candidate:
-    """The same, trained here."""
+    """The same, trained here, and seen from the start of it."""
+    if compiled_network.state.was_trained_before:
+        not_reached(
+            "the network was trained before nbassay was loaded: on what, and for how long, was "
+            "not seen"
+        )
     if not any(fit.epochs_run for fit in compiled_network.fits):
         not_reached(f"no network was trained here: {why_untrained(compiled_network, observed)}")
     return compiled_network
@@ -74,7 +79,7 @@ def why_untrained(network: Candidate, observed: Observed) -> str:
         return "a loop of the notebook's own changed its weights"
     if "weights-loaded" in topics:
         return "its weights were put there instead"
-    was_seen_whole = not observed.evidence.refused
+    was_seen_whole = not observed.evidence.refused and observed.unseen is None
     if was_seen_whole and not observed.fits and all(cell.status == "ok" for cell in observed.cells):
         return "fit was never called"
     return observed.why_missing()

@@ -69,6 +69,7 @@ def activations(state: ModelFact) -> list[str]:
     "model.layers",
     step=6,
     hint="Count the neurons of each layer: two hidden layers of 16, and one output for each digit.",
+    is_lasting=True,
 )
 def test_layers_have_the_right_sizes(network: Candidate, observed: Observed, saw: Saw) -> None:
     """784 inputs, hidden layers of 16 and 16 neurons, an output of 10."""
@@ -92,6 +93,7 @@ def test_layers_have_the_right_sizes(network: Candidate, observed: Observed, saw
     "model.activations",
     step=6,
     hint="Hidden layers use ReLU; the output turns its ten numbers into probabilities.",
+    is_lasting=True,
 )
 def test_activations_are_right(network: Candidate, saw: Saw) -> None:
     """ReLU in the hidden layers, softmax at the output (or logits with a loss told so)."""
@@ -112,6 +114,7 @@ def test_activations_are_right(network: Candidate, saw: Saw) -> None:
         "Compile with Adam, a cross-entropy that fits how the labels are written, "
         "and accuracy as a metric."
     ),
+    is_lasting=True,
 )
 def test_network_is_compiled_right(
     compiled_network: Candidate, observed: Observed, saw: Saw

@@ -177,6 +177,30 @@ def test_what_was_not_seen_is_said(kernel):
 
 
 @pytest.mark.kernel
+def test_what_may_have_been_there_is_not_called_wrong(kernel):
+    """
+    Loaded late, nothing fails for what was not seen; it may fail once those cells have run again.
+    """
+    kernel.run("import numpy", "a")
+    kernel.run(READ, "b")
+    kernel.run(LOAD, "c")
+    late = kernel.run("%assay", "d")
+    kernel.run(READ, "b")
+    again = kernel.run("%assay", "d")
+
+    assert late.outcomes == {
+        "tiles.loaded": "passed",
+        "labels.loaded": "passed",
+        "tiles.flat": "not-reached",
+        "tiles.scaled": "not-reached",
+    }
+    assert "1 cell ran before nbassay was loaded" in late.text
+    assert "load nbassay in the first cell" in late.text
+    assert again.outcomes["tiles.flat"] == again.outcomes["tiles.scaled"] == "failed"
+    assert "before nbassay was loaded" not in again.text
+
+
+@pytest.mark.kernel
 def test_errors_of_cells_are_named_until_they_are_mended(kernel):
     """
     What is not reached says which cell stopped, by the number that the notebook shows.

@@ -66,6 +66,72 @@ def decided(outcomes):
     }
 
 
+BUILT = """
+import keras, numpy as np
+layers = keras.layers
+model = keras.Sequential([keras.Input((784,)), layers.Dense(16, "relu"), layers.Dense(16, "relu"),
+                          layers.Dense(10, "softmax")])
+model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+x_train = np.fromfile("data/train-images-idx3-ubyte", np.uint8)[16:].reshape(-1, 784) / 255
+y_train = np.fromfile("data/train-labels-idx1-ubyte", np.uint8)[8:]
+"""
+"""Three right steps in one cell."""
+FITTED = "history = model.fit(x_train, y_train, batch_size=1000, epochs={}, verbose=0)"
+
+
+@pytest.fixture
+def late(kit, nbassay):
+    """A kernel in which nothing watches yet."""
+    folder = kit / "lab"
+    assert nbassay("data", folder / "data", cwd=kit).returncode == 0
+    with live_kernel(folder) as kernel:
+        yield kernel
+
+
+def test_a_network_that_was_compiled_before_is_read_from_what_it_kept(late):
+    """
+    Loaded behind ``compile``, the network's own settings are judged, and a ``fit`` from then on is.
+    """
+    late.run(BUILT)
+    late.run("%load_ext nbassay")
+    compiled = late.run("%assay 6")
+    late.run(FITTED.format(10))
+    fitted = late.run("%assay 6")
+
+    network = dict.fromkeys(("model.layers", "model.activations", "model.compiled"), "passed")
+    assert compiled.outcomes == {
+        **network,
+        "train.data": "not-reached",
+        "train.epochs": "not-reached",
+    }
+    assert fitted.outcomes == {**network, "train.data": "passed", "train.epochs": "passed"}
+
+
+def test_a_training_that_nobody_saw_is_neither_right_nor_wrong(late):
+    """
+    Loaded behind ``fit``, nothing that depends on it is judged, also when it goes on; what the
+    network shows by itself is, and what its history says is told.
+    """
+    late.run(BUILT.replace('"adam"', '"sgd"'))
+    late.run("networks = [model]")
+    late.run(FITTED.format(2))
+    late.run("%load_ext nbassay")
+    before = late.run("%assay")
+    late.run(FITTED.format(1))
+    late.run("networks[0].evaluate(x_train[:100], y_train[:100], verbose=0)")
+    after = late.run("%assay")
+
+    trained = ("train.data", "train.epochs", "accuracy.train", "accuracy.test")
+    for shown in (before, after):
+        assert {shown.outcomes[check] for check in trained} == {"not-reached"}
+        assert shown.outcomes["model.layers"] == "passed"
+        assert shown.outcomes["model.compiled"] == "failed"
+        assert shown.outcomes["evaluate.test"] == "not-reached"
+        assert "model was trained before nbassay was loaded" in shown.text
+        assert "load nbassay in the first cell" in shown.text
+    assert "Its history has 2 epochs and ends with accuracy 0." in before.text
+
+
 @pytest.mark.parametrize(
     "way_id",
     [

@@ -25,7 +25,9 @@ Test = TypeVar("Test", bound=Callable[..., None])
 __all__ = ["Saw", "check", "not_reached"]
 
 
-def check(check_id: str, *, step: int, hint: str) -> Callable[[Test], Test]:
+def check(
+    check_id: str, *, step: int, hint: str, is_lasting: bool = False
+) -> Callable[[Test], Test]:
     """
     Mark a test as a check.
 
@@ -33,10 +35,15 @@ def check(check_id: str, *, step: int, hint: str) -> Callable[[Test], Test]:
         check_id: Stable and public, as in the workshop's rubric: ``prep.scaling``.
         step: The Task of the lab that it belongs to.
         hint: What a learner who fails should look at next; never the solution.
+        is_lasting: Whether what it asks about is there to see at any time, as the layers of a
+            network are. Where nbassay was loaded after some cells, other checks do not fail: what
+            they miss may have been there.
     """
 
     def mark(test: Test) -> Test:
-        marked: Test = pytest.mark.assay(id=check_id, step=step, hint=hint)(test)
+        marked: Test = pytest.mark.assay(id=check_id, step=step, hint=hint, is_lasting=is_lasting)(
+            test
+        )
         return marked
 
     return mark

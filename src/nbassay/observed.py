@@ -18,6 +18,7 @@ from nbassay.evidence import Blobs
 from nbassay.inside.arrays import row_profiles
 from nbassay.pristine import UNKNOWN, Pristine, PristineSet
 from nbassay.records import (
+    LIVE,
     Array,
     ArrayFact,
     CellFact,
@@ -131,8 +132,17 @@ class Observed:
     def fits(self) -> list[FitFact]:
         return [fact for fact in self._facts if isinstance(fact, FitFact)]
 
+    @property
+    def unseen(self) -> str | None:
+        """What ran before a live kernel was watched, in sentences; None when all was seen."""
+        if self.evidence.notebook != LIVE:
+            return None
+        return next((one.text for one in self.remarks if one.topic == "loaded-late"), None)
+
     def why_missing(self) -> str:
         """Why something never came to be, as far as the cells tell: for checks not reached."""
+        if self.unseen is not None:
+            return self.unseen
         for cell in self.cells:
             if cell.status in ("error", "timeout"):
                 return f"cell {cell.index + 1} stopped with {cell.error_name}"

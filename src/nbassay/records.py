@@ -246,6 +246,8 @@ class ModelFact(Record, tag="model", frozen=True, kw_only=True):
     compiled: Compiled | None
     weights: BlobRef | None
     """Digest over all weights: equal weights, equal digest."""
+    was_trained_before: bool = False
+    """Whether it was trained before anybody watched; only a live kernel has such networks."""
 
 
 class FitFact(Record, tag="fit", frozen=True, kw_only=True):
@@ -359,7 +361,9 @@ class RemarkFact(Record, tag="remark", frozen=True, kw_only=True):
     """Something the probe wants a person to know."""
 
     cell: Count
-    topic: Literal["hand-training", "probe-error", "cut", "weights-loaded", "file-found"]
+    topic: Literal[
+        "hand-training", "probe-error", "cut", "weights-loaded", "file-found", "loaded-late"
+    ]
     text: Text
 
 

@@ -40,7 +40,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "assay(id, step, hint): a check of a notebook lab")
+    config.addinivalue_line(
+        "markers", "assay(id, step, hint, is_lasting): a check of a notebook lab"
+    )
     folder = config.getoption("--evidence")
     if folder is not None:
         _read_by_hand(config, folder)

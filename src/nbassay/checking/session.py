@@ -86,10 +86,15 @@ class Recorder:
             return
         saw: Saw = item.stash.get(SAW, Saw())
         outcome, told = _outcome(call.excinfo)
+        unseen = item.callspec.params["case"].observed.unseen
+        is_open = outcome == "failed" and unseen is not None and not mark.kwargs["is_lasting"]
         points = self._rubric.get(check_id, 0.0)
         notes = [*saw.notes]
         if told and told not in notes:
             notes.append(told)
+        if is_open:  # what is missing may have been there
+            outcome = "not-reached"
+            notes.append(unseen)
         self.numbers[name].update(saw.numbers)
         self.found[name][check_id] = CheckResult(
             id=check_id,

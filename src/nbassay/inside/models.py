@@ -58,6 +58,8 @@ class ModelBook:
         self._by_object: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._states: dict[tuple[Any, ...], int] = {}
         self._compiled: dict[int, tuple[weakref.ref[Any], dict[str, Any]]] = {}
+        self._trained_before: set[int] = set()
+        """Numbers of networks whose training was not seen from its start."""
         self._row_shapes: dict[int, tuple[int, ...]] = {}
         self._next_model = 0
         self.is_watching = False
@@ -91,6 +93,14 @@ class ModelBook:
     def note_compile(self, model: Any, arguments: dict[str, Any]) -> None:
         """Remember what ``compile`` was told."""
         self._compiled[id(model)] = (weakref.ref(model), arguments)
+
+    def note_trained(self, model: Any) -> None:
+        """Remember that *model* was trained before anybody watched."""
+        self._trained_before.add(self.number_of(model))
+
+    def was_trained_before(self, model: Any) -> bool:
+        """Whether that is remembered of *model*, or of one that shares its variables."""
+        return self.number_of(model) in self._trained_before
 
     def note_rows(self, model: Any, shape: tuple[int, ...]) -> None:
         """Remember the shape of one row that *model* was given: its input, if it names none."""
@@ -149,15 +159,17 @@ class ModelBook:
                 gap=gap,
                 compiled=compiled,
                 weights=digest,
+                was_trained_before=serial in self._trained_before,
             )
         )
         return Seen(serial, state)
 
     def _compiled_of(self, model: Any) -> Compiled | None:
         known = self._compiled.get(id(model))
-        if known is None or known[0]() is not model:
+        is_known = known is not None and known[0]() is model
+        arguments = known[1] if known is not None and is_known else _kept_arguments(model)
+        if arguments is None:
             return None
-        arguments = known[1]
         optimizer = getattr(model, "optimizer", None)
         loss, from_logits = _loss(arguments.get("loss"))
         return Compiled(
@@ -252,6 +264,12 @@ class ModelBook:
             if np.allclose(left * scale + offset, right, rtol=1e-5, atol=1e-5):
                 return [Step(op="rescale", scale=scale, offset=offset)]
         raise NotFollowed(f"what reaches {before} is changed in a way that is not known")
+
+
+def _kept_arguments(model: Any) -> dict[str, Any] | None:
+    """What a network that was compiled before anybody listened kept of it; else None."""
+    kept = getattr(getattr(model, "_compile_config", None), "config", None)
+    return kept if getattr(model, "compiled", False) and isinstance(kept, dict) else None
 
 
 def _leaves(model: Any) -> list[Any]:

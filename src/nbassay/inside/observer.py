@@ -6,6 +6,7 @@ It only looks: nothing is seeded, answered or refused here.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Collection
 from typing import Any
@@ -79,6 +80,19 @@ class Observer:
                 self._arrays[key] = self._cell()
                 self._channel.fact(ArrayFact(cell=self._cell(), source="namespace", array=fact))
 
+    def note_trained_before(self) -> None:
+        """Note every Keras network that was trained already, wherever it is held."""
+        model_class = getattr(sys.modules.get("keras"), "Model", None)
+        if model_class is None:
+            return
+        for found in gc.get_objects():
+            if issubclass(type(found), model_class) and _was_trained(found):
+                self._models.note_trained(found)
+
+    def trained_before(self) -> list[tuple[str, Any]]:
+        """Name and object of every such network that a name still holds."""
+        return [(name, one) for name, one in self.models() if self._models.was_trained_before(one)]
+
     def models(self) -> list[tuple[str, Any]]:
         """Name and object of every Keras network that a name holds."""
         model_class = getattr(sys.modules.get("keras"), "Model", None)
@@ -93,3 +107,11 @@ class Observer:
     def _look_at_models(self) -> None:
         for _name, value in self.models():
             self._models.state_of(value)
+
+
+def _was_trained(model: Any) -> bool:
+    """Whether ``fit`` left a history on a network, or its optimizer has taken a step."""
+    if getattr(getattr(model, "history", None), "epoch", None):
+        return True
+    iterations = getattr(getattr(model, "optimizer", None), "iterations", 0)
+    return int(iterations) > 0

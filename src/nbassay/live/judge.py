@@ -34,6 +34,7 @@ from nbassay.records import (
     FitFact,
     ModelFact,
     PredictFact,
+    RemarkFact,
     SubmissionResult,
 )
 from nbassay.reporting.live import hint_view, live_text, live_view, render_live
@@ -96,6 +97,8 @@ class Judge:
         for kind, payload in self._frames:
             collector.on_frame(kind, payload)
         facts, blobs = collector.finish(self._keyed)
+        if question.late is not None:
+            facts = [*facts, RemarkFact(cell=0, topic="loaded-late", text=question.late)]
         evidence = Evidence(
             schema=SCHEMA_EVIDENCE,
             notebook=LIVE,

@@ -45,8 +45,10 @@ class Question(Record, frozen=True, kw_only=True):
     """Id of the only one that is asked about."""
     hint: int | None = None
     """Which hint is wanted, 1 first; None for the outcomes."""
+    late: str | None = None
+    """That cells ran before anybody watched; None when all were seen, or have run again since."""
     unseen: tuple[str, ...] = ()
-    """What was not watched, in sentences."""
+    """What was not watched, and what to do about it, in sentences."""
 
 
 class Answer(Record, frozen=True, kw_only=True):

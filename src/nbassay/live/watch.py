@@ -7,7 +7,10 @@ again, what its earlier run showed no longer counts.
 
 from __future__ import annotations
 
+import ast
+import collections
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import wrapt
@@ -21,6 +24,10 @@ from nbassay.records import CellFact
 
 MOST_ERROR_NAME = 200
 MOST_MESSAGE = 4000
+MOST_VALUES = 4
+IDLE = (ast.Import, ast.ImportFrom)
+IDLE_MAGICS = frozenset({"matplotlib", "load_ext", "config", "pip", "conda"})
+"""What cells do that leave nothing to be seen."""
 FIGURE = "<Figure size"
 """How Matplotlib's pictures call themselves: what those show is seen by the hooks."""
 
@@ -48,7 +55,11 @@ class Watch:
             is_fast=False,
         )
         self._observer.listener.listen(welcome.loaders)
-        self._unseen = tuple(self._before())
+        self._missed = collections.Counter(_sources_that_do_something(shell, self._cell))
+        """Cells that ran before, by their text."""
+        if self._cell:
+            with self._observer.listener.guard("earlier networks"):
+                self._observer.note_trained_before()
         shell.events.register("pre_run_cell", self._begin)
         shell.events.register("post_run_cell", self._end)
         with self._observer.listener.guard("pictures"):
@@ -59,6 +70,7 @@ class Watch:
     ) -> Question:
         """Look at the kernel as it is now, and put what the facts alone do not tell in words."""
         self._observer.look()
+        late, unseen = self._before()
         return Question(
             cells=tuple(
                 fact for number, fact in self._ended.items() if number not in self._outdated
@@ -68,27 +80,25 @@ class Watch:
             step=step,
             check=check,
             hint=hint,
-            unseen=self._unseen,
+            late=late,
+            unseen=unseen,
         )
 
-    def _before(self) -> list[str]:
+    def _before(self) -> tuple[str | None, tuple[str, ...]]:
         """What happened before anybody watched: only traces of it are there."""
-        ran = self._cell
-        if not ran:
-            return []
-        told = [
-            f"{ran} {'cell' if ran == 1 else 'cells'} ran before nbassay was loaded, and what they "
-            "did was not seen. To have all of it checked, load nbassay in the first cell, restart "
-            "the kernel and run all cells."
-        ]
-        with contextlib.suppress(Exception):
-            told += [
-                f"{name} was trained before nbassay was loaded: on what and for how long is not "
-                "known."
-                for name, model in self._observer.models()
-                if getattr(getattr(model, "history", None), "epoch", None)
-            ]
-        return told
+        late, told = None, []
+        missed = self._missed.total()
+        if missed:
+            late = f"{missed} cell{'s' if missed > 1 else ''} ran before nbassay was loaded"
+            told.append(f"{late}, and what was done there was not seen.")
+        with self._observer.listener.guard("earlier networks"):
+            told += [_trained(name, model) for name, model in self._observer.trained_before()]
+        if told:
+            told.append(
+                "To have all of it checked, load nbassay in the first cell, restart the kernel and "
+                "run all cells."
+            )
+        return late, tuple(told)
 
     def _begin(self, info: Any = None) -> None:
         if self._running or not getattr(info, "store_history", True):
@@ -96,6 +106,7 @@ class Watch:
             return
         key = _key(info)
         self._running.append(key)
+        self._missed -= collections.Counter([str(getattr(info, "raw_cell", ""))])
         self._cell = max(self._cell + 1, _inputs(self._shell))
         self._pictures = self._other_pictures = 0
         earlier = self._last.get(key)
@@ -138,6 +149,40 @@ def _inputs(shell: Any) -> int:
     How many cells were taken so far. IPython's execution count is a cell ahead in some versions.
     """
     return len(getattr(shell.history_manager, "input_hist_raw", [""])) - 1
+
+
+def _sources_that_do_something(shell: Any, count: int) -> Iterator[str]:
+    """Texts of the first *count* cells, but for those that only import."""
+    history = shell.history_manager
+    sources = zip(history.input_hist_raw, history.input_hist_parsed, strict=False)
+    for raw, parsed in list(sources)[1 : count + 1]:
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+            if all(isinstance(one, IDLE) or _is_idle_magic(one) for one in ast.parse(parsed).body):
+                continue
+        yield str(raw)
+
+
+def _is_idle_magic(statement: ast.stmt) -> bool:
+    match statement:
+        case ast.Expr(
+            value=ast.Call(
+                func=ast.Attribute(attr="run_line_magic"), args=[ast.Constant(value=name), *_]
+            )
+        ):
+            return name in IDLE_MAGICS
+    return False
+
+
+def _trained(name: str, model: Any) -> str:
+    """What a network still knows of a training that nobody watched, in a sentence."""
+    told = f"{name} was trained before nbassay was loaded: on what is not known."
+    with contextlib.suppress(Exception):
+        epochs = len(model.history.epoch)
+        values = [(key, float(series[-1])) for key, series in sorted(model.history.history.items())]
+        reached = ", ".join(f"{key} {value:.4f}" for key, value in values[:MOST_VALUES])
+        told += f" Its history has {epochs} epoch{'s' if epochs != 1 else ''}"
+        told += f" and ends with {reached}." if reached else "."
+    return told
 
 
 def _key(info: Any) -> str:
