@@ -26,6 +26,8 @@ class Cost(Record, frozen=True, kw_only=True):
     """Of all its processes together: nothing else that the machine does is in it."""
     peak_mb: float
     """Resident memory of all its processes together, at most."""
+    own_mb: float
+    """Resident memory of its first process alone, at most: for `nbassay`, without the boxes."""
 
 
 def cost_of(
@@ -38,7 +40,7 @@ def cost_of(
     they run instead of from the system's sum.
     """
     used: dict[tuple[int, float], float] = {}
-    peak = 0
+    peak = own = 0
     with tempfile.TemporaryFile() as told:
         started = time.monotonic()
         process = psutil.Popen(command, cwd=cwd, env=env, stdout=told, stderr=told)
@@ -49,7 +51,9 @@ def cost_of(
                     with contextlib.suppress(psutil.NoSuchProcess):
                         times = one.cpu_times()
                         used[one.pid, one.create_time()] = times.user + times.system
-                        resident += one.memory_info().rss
+                        size = one.memory_info().rss
+                        resident += size
+                        own = max(own, size) if one.pid == process.pid else own
             peak = max(peak, resident)
             time.sleep(LOOK_S)
         seconds = time.monotonic() - started
@@ -61,4 +65,5 @@ def cost_of(
         seconds=round(seconds, 2),
         processor_seconds=round(sum(used.values()), 2),
         peak_mb=round(peak / 1e6),
+        own_mb=round(own / 1e6),
     )

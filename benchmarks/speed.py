@@ -24,6 +24,7 @@ from typing import Literal
 import nbformat
 from bench import ROOT, origin, write_figures
 from costs import Cost, cost_of
+from warm_forks import KEEP_IN
 
 from nbassay.pristine import unpack_data
 from nbassay.records import Record
@@ -31,7 +32,6 @@ from nbassay.trust import Origin
 from nbassay.workshop import Workshop, read_workshop
 
 SEED = "import keras\nkeras.utils.set_random_seed({seed})"
-KEEP_IN = "SPEED_WEIGHTS"
 DIGEST = f"""import hashlib, os, pathlib
 told = "weights " + hashlib.sha256(b"".join(w.tobytes() for w in model.get_weights())).hexdigest()
 pathlib.Path(os.environ.get("{KEEP_IN}", os.devnull)).write_text(told)
@@ -95,6 +95,7 @@ def added(costs: list[Cost]) -> Cost:
         seconds=round(sum(cost.seconds for cost in costs), 2),
         processor_seconds=round(sum(cost.processor_seconds for cost in costs), 2),
         peak_mb=max(cost.peak_mb for cost in costs),
+        own_mb=max(cost.own_mb for cost in costs),
     )
 
 
@@ -188,16 +189,22 @@ def by_nbconvert(notebooks: list[Path], work: Path, tools: Path) -> tuple[Cost, 
     return added(costs), weights
 
 
-def _by_script(notebooks: list[Path], work: Path, *, is_fast: bool) -> tuple[Cost, list[str]]:
-    costs, weights = [], []
+def write_scripts(notebooks: list[Path], work: Path, *, is_fast: bool) -> list[Path]:
+    """The code cells of each notebook as a script; weights go into the .txt beside it."""
+    written = []
     for one in notebooks:
         notebook = nbformat.read(one, as_version=nbformat.NO_CONVERT)
         source = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-        if is_fast:
-            source = source.replace(COMPILED, FAST_COMPILED)
-        told = work / f"{one.stem}-{is_fast}.txt"
-        script = work / f"{one.stem}-{is_fast}.py"
-        script.write_text(source, "utf-8")
+        script = work / f"{one.stem}.py"
+        script.write_text(source.replace(COMPILED, FAST_COMPILED) if is_fast else source, "utf-8")
+        written.append(script)
+    return written
+
+
+def _by_script(notebooks: list[Path], work: Path, *, is_fast: bool) -> tuple[Cost, list[str]]:
+    costs, weights = [], []
+    for script in write_scripts(notebooks, work, is_fast=is_fast):
+        told = script.with_suffix(".txt")
         env = {**os.environ, "MPLBACKEND": "agg", KEEP_IN: str(told), **(FAST if is_fast else {})}
         costs.append(cost_of([sys.executable, str(script)], cwd=work / "data", env=env))
         weights.append(digest_in(told))
@@ -212,6 +219,18 @@ def by_fast_script(notebooks: list[Path], work: Path, tools: Path) -> tuple[Cost
     return _by_script(notebooks, work, is_fast=True)
 
 
+def by_warm_forks(notebooks: list[Path], work: Path, tools: Path) -> tuple[Cost, list[str]]:
+    scripts = write_scripts(notebooks, work, is_fast=True)
+    program = str(Path(__file__).with_name("warm_forks.py"))
+    jobs = str(len(os.sched_getaffinity(0)))
+    cost = cost_of(
+        [sys.executable, program, jobs, *map(str, scripts)],
+        cwd=work / "data",
+        env={**os.environ, "MPLBACKEND": "agg", **FAST},
+    )
+    return cost, [digest_in(script.with_suffix(".txt")) for script in scripts]
+
+
 Tool = Callable[[list[Path], Path, Path], tuple[Cost, list[str]]]
 TOOLS: dict[str, tuple[Tool, str | None]] = {
     "nbassay grade": (by_nbassay, None),
@@ -220,6 +239,7 @@ TOOLS: dict[str, tuple[Tool, str | None]] = {
     "nbconvert --execute": (by_nbconvert, "jupyter-nbconvert"),
     "plain script": (by_script, None),
     "plain script, one thread, 50 steps a call": (by_fast_script, None),
+    "such scripts in forks of a warm process": (by_warm_forks, None),
 }
 """Tool → how it is run, and the program of PREFIX that it needs."""
 
@@ -262,7 +282,7 @@ def main() -> int:
             if program is not None and not (given.tools / "bin" / program).exists():
                 print(f"{name}: left out, {given.tools} has no {program}", file=sys.stderr)
                 continue
-            work = (given.output / f"{size}-{name.split()[0]}").resolve()
+            work = (given.output / f"{size}-{name.replace(' ', '-')}").resolve()
             shutil.rmtree(work, ignore_errors=True)
             notebooks = write_notebooks(work / "class", workshop, size)
             unpack_data(workshop, work / "data")
