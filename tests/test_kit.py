@@ -175,3 +175,24 @@ def test_no_kit_is_made_of_a_reference_that_fails(nbassay, tmp_path):
     assert made.returncode == 2
     assert "expected a reference with 100 points, but it got 70" in made.stderr
     assert not (tmp_path / "kit").exists()
+
+
+@pytest.mark.kernel
+def test_a_kit_takes_its_numbers_from_a_graded_class(nbassay, tmp_path):
+    """
+    ``--from`` runs nothing, and refuses a class that another version of the workshop graded.
+    """
+    workshop = tmp_path / "tiles"
+    shutil.copytree(TINY, workshop)
+    nbassay("grade", "submissions/right.ipynb", "-o", tmp_path / "graded", cwd=workshop)
+    made = nbassay("kit", tmp_path / "kit", "--from", tmp_path / "graded", cwd=workshop)
+    sheet = json.loads((tmp_path / "kit" / "reference" / "sheet.json").read_text())
+    with (workshop / "workshop.toml").open("a") as manifest:
+        manifest.write("# later\n")
+    refused = nbassay("kit", tmp_path / "other", "--from", tmp_path / "graded", cwd=workshop)
+
+    assert made.returncode == 0, made.stderr
+    assert sheet == json.loads((tmp_path / "graded" / "results.json").read_text())["reference"]
+    assert refused.returncode == 2
+    assert "another version of the workshop" in refused.stderr
+    assert not (tmp_path / "other").exists()

@@ -2,15 +2,13 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import textwrap
 import time
 
 import nbformat
 import psutil
 import pytest
-from conftest import RIGHT_CELLS, ROOT, TINY, write_notebook
+from conftest import RIGHT_CELLS, TINY, write_notebook
 from live_kernel import live_kernel
 
 LOAD = "%load_ext nbassay"
@@ -326,35 +324,3 @@ def test_the_box_and_the_kernel_agree(kernel, nbassay, tmp_path, name):
             kernel.run(cell.source)
 
     assert kernel.run("%assay").outcomes == boxed
-
-
-def test_the_self_check_needs_no_unix():
-    """
-    What a learner's kernel and its judge import is there on Windows, too.
-    """
-    program = """
-    import sys
-
-    class Windows:
-        absent = {"fcntl", "resource", "pwd", "grp", "termios", "_posixsubprocess"}
-
-        def find_spec(self, name, path=None, target=None):
-            if name in self.absent:
-                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-    import ctypes, multiprocessing, subprocess, tempfile  # have their own ways on Windows
-    for name in Windows.absent:
-        sys.modules.pop(name, None)
-    sys.meta_path.insert(0, Windows())
-    import nbassay.live.extension, nbassay.live.judge
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        cwd=ROOT,
-    )
-
-    assert done.returncode == 0, done.stderr

@@ -314,8 +314,8 @@ def check(
     except SandboxError:
         if sandbox_name != "auto":
             raise
-        click.echo("No sandbox on this machine: your notebook runs with your own rights.", err=True)
         sandbox = choose("none")
+        click.echo("No sandbox on this machine: your notebook runs with your own rights.", err=True)
     submissions = find_submissions([notebook])
     with owned(out):
         options = RunOptions(

@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nbassay.errors import OutputError
+from nbassay.locks import lock
 
 MARK = "run.json"
 """A folder that holds it, or nothing at all, is ours to write into."""
 UNFINISHED = ".nbassay-unfinished-"
 """What is being written beside its place begins with it; a killed run leaves it behind."""
 
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+"""Windows has none; making a link takes an administrator there."""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """How the system says that there is no room left."""
 _FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -99,8 +102,6 @@ def owned(out: Path, *, must_be_graded: bool = False) -> Iterator[None]:
         OutputError: It holds something else than a graded class, another run owns it, or it
             cannot be written.
     """
-    import fcntl  # not on Windows, where the self-check in a notebook needs the rest of this module
-
     if must_be_graded and not is_graded_class(out):
         raise OutputError(
             f"{out}: is no graded class; `nbassay grade PATH -o {out}` makes one of it"
@@ -113,12 +114,12 @@ def owned(out: Path, *, must_be_graded: bool = False) -> Iterator[None]:
                 f"{out}: holds other files ({', '.join(sorted(strangers)[:3])}) and is no graded "
                 "class; nothing was written: give another folder with -o"
             )
-        lock = os.open(out / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        held = os.open(out / ".lock", os.O_RDWR | os.O_CREAT | _NO_LINK, 0o644)
     except OSError as error:
         raise OutputError(f"{out}: cannot be used as output: {why_not_written(error)}") from error
     try:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(held)
         except OSError:
             raise OutputError(
                 f"{out}: another run writes into this folder; wait for it or give another with -o"
@@ -132,7 +133,7 @@ def owned(out: Path, *, must_be_graded: bool = False) -> Iterator[None]:
             ) from error
         yield
     finally:
-        os.close(lock)
+        os.close(held)
 
 
 def _remove_unfinished(out: Path) -> None:

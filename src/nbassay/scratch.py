@@ -3,22 +3,24 @@ Temporary folders of a run; what a killed run leaves of them, the next one remov
 
 Each is locked as long as its run lives, and the system gives a lock back whatever ends a process.
 So a folder without its lock is nobody's, and one of another run that lives is never touched.
+Windows locks no folders: there what a killed run leaves stays, in the user's own temporary folder.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from nbassay.errors import OutputError
 from nbassay.files import FULL
+from nbassay.locks import lock
 
 PREFIX = "nbassay-tmp-"
 """All our temporary folders begin with it, and no other file of ours does."""
@@ -42,8 +44,11 @@ def scratch(what: str) -> Iterator[Path]:
     Raises:
         OutputError: It cannot be made, or there is no room left in it.
     """
-    _remove_left_behind_once()
-    folder, lock = _made(what)
+    if sys.platform == "win32":
+        folder, held = _new(what), None
+    else:
+        _remove_left_behind_once()
+        folder, held = _made(what)
     try:
         yield folder
     except OSError as error:
@@ -52,15 +57,16 @@ def scratch(what: str) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)  # last: until here, nobody else removes it
+        if held is not None:
+            os.close(held)  # last: until here, nobody else removes it
 
 
 def remove_left_behind() -> list[Path]:
     """Remove this user's temporary folders whose run is dead, and name them."""
     removed = []
     for folder in sorted(_place().glob(f"{PREFIX}*")):
-        lock = _locked(folder)
-        if lock is None:
+        held = _locked(folder)
+        if held is None:
             continue
         try:
             shutil.rmtree(folder)
@@ -68,16 +74,16 @@ def remove_left_behind() -> list[Path]:
         except OSError as error:
             _log.debug("%s: left behind, and not removed: %s", folder, error)
         finally:
-            os.close(lock)
+            os.close(held)
     return removed
 
 
 def is_in_use(folder: Path) -> bool:
     """Whether the run that made this temporary folder lives."""
-    lock = _locked(folder)
-    if lock is not None:
-        os.close(lock)
-    return lock is None and folder.exists()
+    held = _locked(folder)
+    if held is not None:
+        os.close(held)
+    return held is None and folder.exists()
 
 
 _remove_left_behind_once = functools.cache(remove_left_behind)
@@ -86,18 +92,28 @@ _remove_left_behind_once = functools.cache(remove_left_behind)
 def _made(what: str) -> tuple[Path, int]:
     """A new folder and its lock."""
     for _ in range(_TRIES):
-        try:
-            folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{what}-", dir=_place()))
-        except OSError as error:
-            raise OutputError(
-                f"{_place()}: no temporary folder can be made there: {error.strerror}; {_ADVICE}"
-            ) from error
-        lock = _locked(folder)
-        if lock is not None and folder.exists():
-            return folder, lock
-        if lock is not None:
-            os.close(lock)  # another run found it before it was locked, and removed it
+        folder = _new(what)
+        held = _locked(folder)
+        if held is not None and folder.exists():
+            return folder, held
+        if held is not None:
+            os.close(held)  # another run found it before it was locked, and removed it
     raise OutputError(f"{_place()}: its folders cannot be locked; name another place with TMPDIR")
+
+
+def _new(what: str) -> Path:
+    """
+    A new folder.
+
+    Raises:
+        OutputError: It cannot be made.
+    """
+    try:
+        return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{what}-", dir=_place()))
+    except OSError as error:
+        raise OutputError(
+            f"{_place()}: no temporary folder can be made there: {error.strerror}; {_ADVICE}"
+        ) from error
 
 
 def _place() -> Path:
@@ -116,14 +132,14 @@ def _place() -> Path:
 def _locked(folder: Path) -> int | None:
     """A lock on a folder of this user's; None when there is none to be had."""
     try:
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        if os.fstat(lock).st_uid == os.geteuid():
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock
+        if os.fstat(held).st_uid == os.geteuid():
+            lock(held)
+            return held
     except OSError:
         pass
-    os.close(lock)
+    os.close(held)
     return None

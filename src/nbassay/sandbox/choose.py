@@ -8,7 +8,6 @@ from pathlib import Path
 
 from nbassay.errors import SandboxError
 from nbassay.sandbox import Box, Limits, Sandbox
-from nbassay.sandbox.bubblewrap import OLDEST, Bubblewrap, find_programs
 from nbassay.sandbox.unboxed import Unboxed
 
 _HELP = """What to install:
@@ -44,6 +43,8 @@ def _bubblewraps() -> Iterator[Sandbox]:
     """
     if sys.platform != "linux":
         raise SandboxError(f"bubblewrap is for Linux; this is {sys.platform}")
+    from nbassay.sandbox.bubblewrap import OLDEST, Bubblewrap, find_programs  # not there elsewhere
+
     programs = find_programs()
     if not programs:
         oldest = ".".join(map(str, OLDEST))
@@ -123,8 +124,8 @@ def trouble_of(sandbox: Sandbox) -> str | None:
 
 
 def _describe(sandbox: Sandbox) -> str:
-    program = f" with {sandbox.program}" if isinstance(sandbox, Bubblewrap) else ""
-    return f"{sandbox.mode}{program}"
+    program = getattr(sandbox, "program", None)
+    return f"{sandbox.mode} with {program}" if program else sandbox.mode
 
 
 def _findings() -> list[str]:

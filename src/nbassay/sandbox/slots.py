@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import pwd
 import stat
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nbassay.errors import SandboxError
+from nbassay.locks import lock
 
 FIRST_UID = 60_000
 SLOTS = 256
@@ -33,16 +33,16 @@ def private_uid() -> Iterator[int]:
         uid = FIRST_UID + slot
         if _has_account(uid):
             continue
-        lock = os.open(folder / str(uid), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        held = os.open(folder / str(uid), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(held)
         except BlockingIOError:
-            os.close(lock)
+            os.close(held)
             continue
         try:
             yield uid
         finally:
-            os.close(lock)
+            os.close(held)
         return
     raise SandboxError(f"all {SLOTS} user ids for boxes are taken ({folder})")
 

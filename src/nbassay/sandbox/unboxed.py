@@ -46,7 +46,9 @@ class Unboxed:
             SandboxError: Windows, where a pipe cannot be handed over by its number.
         """
         if sys.platform == "win32":
-            raise SandboxError("notebooks are not run on Windows itself; use WSL2")
+            raise SandboxError(
+                "notebooks are not run on Windows itself; use WSL2, or %assay in your own notebook"
+            )
 
     def run(self, box: Box, on_frame: OnFrame, *, should_stop: Callable[[], bool]) -> Ending:
         """
