@@ -11,6 +11,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from conftest import TINY
 from nbassay.errors import EvidenceError
 from nbassay.evidence import read_evidence
 from nbassay.files import UNFINISHED, owned
+from nbassay.sandbox.unbegun import BWRAP, is_unbegun
 from nbassay.scratch import PREFIX, is_in_use, remove_left_behind, scratch
 
 HOLDS = """
@@ -165,6 +167,8 @@ class Grader:
     """Grades the tiny class into one folder, and is killed."""
 
     folder: Path
+    unbegun: list[psutil.Process] = dataclasses.field(default_factory=list)
+    """What killed ones left of boxes that had not begun: the next one is to end it."""
 
     @property
     def out(self) -> Path:
@@ -193,7 +197,7 @@ class Grader:
             assert [*temporary.iterdir()] == []
             return dict(found)
         assert done.returncode == -signal.SIGKILL, done.stderr
-        assert left_alive(found["children"]) == []
+        self.unbegun.extend(left_alive(found["children"]))
         return None
 
     def evidence(self) -> dict[str, int]:
@@ -215,14 +219,25 @@ class Grader:
 
 
 def left_alive(children: list[tuple[int, float]]) -> list[psutil.Process]:
-    """Those of a killed grader's processes that do not end."""
+    """Those of a killed grader's processes that do not end: boxes that had not begun, at most."""
     processes = []
     for pid, created in children:
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
             if process.create_time() == created:
                 processes.append(process)
-    return list(psutil.wait_procs(processes, timeout=60)[1])
+    ends = time.monotonic() + 60
+    while processes and not all(map(is_left_unbegun, processes)):
+        assert time.monotonic() < ends, processes
+        processes = psutil.wait_procs(processes, timeout=1)[1]
+    return processes
+
+
+def is_left_unbegun(process: psutil.Process) -> bool:
+    try:
+        return bool(process.name() == BWRAP and is_unbegun(process))
+    except (psutil.Error, OSError):
+        return False
 
 
 def read_whole(path: Path) -> None:
@@ -267,8 +282,9 @@ def test_a_class_survives_any_kill(
     tmp_path: Path, undisturbed: tuple[dict[str, bytes], dict[str, int]], kills: int
 ) -> None:
     """
-    However often the grader is killed, at whatever point: no process lives on, no file is seen
-    half-written, nothing that was whole is run again, and the class ends the same to the byte.
+    However often the grader is killed, at whatever point: no box that had begun lives on, no file
+    is seen half-written, nothing that was whole is run again, and the class ends the same to the
+    byte.
     """
     expected, ticks = undisturbed
     draw = random.Random(kills)
@@ -288,4 +304,5 @@ def test_a_class_survives_any_kill(
         classes += 1
 
         assert grader.pages() == expected
+        assert psutil.wait_procs(grader.unbegun, timeout=60)[1] == []
         assert [*grader.out.rglob(f"{UNFINISHED}*")] == []

@@ -29,12 +29,13 @@ from ordinary import ordinary_user
 from nbassay.errors import SandboxError
 from nbassay.records import Ending
 from nbassay.sandbox import Box, Limits, Mount, OnFrame, Sandbox
-from nbassay.sandbox.bubblewrap import Bubblewrap, find_programs
+from nbassay.sandbox.bubblewrap import Bubblewrap, _inner_command, find_programs
 from nbassay.sandbox.choose import choose, trouble_of
 from nbassay.sandbox.probes import probe
 from nbassay.sandbox.seccomp import compile_filter
 from nbassay.sandbox.slots import private_uid
 from nbassay.sandbox.supervise import MAX_FRAME_BYTES
+from nbassay.sandbox.unbegun import BWRAP, is_unbegun
 from nbassay.sandbox.unboxed import Unboxed
 
 pytestmark = pytest.mark.kernel
@@ -873,6 +874,52 @@ def test_a_box_dies_with_its_host(sandbox: Sandbox) -> None:
     When the grader is killed, nothing of its boxes lives on.
     """
     assert psutil.wait_procs(killed_host(sandbox), timeout=60)[1] == []
+
+
+def unbegun(sandbox: Sandbox) -> psutil.Process:
+    """A box's first process whose bwrap ended before it told it to go on, as at a host's death."""
+    assert isinstance(sandbox, Bubblewrap)
+    walls = ["--unshare-pid", *([] if IS_ROOT else ["--unshare-user"]), "--ro-bind", "/", "/"]
+    box = Box(argv=["true"], stdin=b"", mounts=[], env={}, limits=LIMITS, writable=[], workdir="/")
+    nobody, told = os.pipe()
+    os.close(nobody)
+    before = {process.pid for process in psutil.process_iter()}
+    subprocess.run(
+        [
+            *(str(sandbox.program), *walls, "--die-with-parent", "--info-fd", str(told), "--"),
+            *_inner_command(box, None),
+        ],
+        pass_fds=[told],
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    os.close(told)
+    (left,) = [
+        process
+        for process in psutil.process_iter()
+        if process.pid not in before and process.name() == BWRAP and is_unbegun(process)
+    ]
+    return left
+
+
+def test_the_next_run_ends_a_box_that_never_began(sandbox: Sandbox) -> None:
+    """
+    What a grader leaves that was killed while bwrap started is gone after the next has begun, and a
+    box of another run that lives is left alone.
+    """
+    left = unbegun(sandbox)
+    with host(sandbox, "send('up'); signal.pause()") as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == '"up"\n'
+        living = psutil.Process(first.pid).children(recursive=True)
+        with host(sandbox, "send('next')") as second:
+            assert second.communicate()[0] == '"next"\n'
+        still = [process for process in living if process.is_running()]
+        first.kill()
+
+    assert psutil.wait_procs([left], timeout=60)[1] == []
+    assert len(living) >= 2
+    assert still == living
 
 
 def test_without_a_box_the_next_run_ends_what_lives_on(

@@ -34,6 +34,7 @@ from nbassay.sandbox.python_paths import python_paths
 from nbassay.sandbox.seccomp import compile_filter
 from nbassay.sandbox.slots import private_uid
 from nbassay.sandbox.supervise import could_not_start, supervise
+from nbassay.sandbox.unbegun import end_unbegun
 from nbassay.sandbox.usage import tree_of
 
 OLDEST = (0, 8, 0)
@@ -75,6 +76,7 @@ class Bubblewrap:
 
     def run(self, box: Box, on_frame: OnFrame, *, should_stop: Callable[[], bool]) -> Ending:
         """Run *box* to its end; see `nbassay.sandbox.Sandbox.run`."""
+        end_unbegun(_UP)
         with contextlib.ExitStack() as stack:
             try:
                 uid = stack.enter_context(private_uid()) if self._as_root else None

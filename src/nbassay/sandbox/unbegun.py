@@ -1,0 +1,45 @@
+"""
+Boxes that a killed run left before they had begun.
+
+The process that is to become a box waits for a word of bwrap's before it asks the system to die
+with it. When a grader is killed in those milliseconds, bwrap ends and that process waits for ever.
+Nothing of a notebook is in it; the next run ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from pathlib import Path
+
+import psutil
+
+BWRAP = "bwrap"
+
+
+@functools.cache
+def end_unbegun(mark: str) -> None:
+    """End those of this user, once a run; *mark* is an argument of all our boxes."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if _is_ours(process, mark) and is_unbegun(process):
+                process.kill()
+
+
+def _is_ours(process: psutil.Process, mark: str) -> bool:
+    is_bwrap = process.name() == BWRAP and process.uids().real == os.getuid()
+    return is_bwrap and mark in process.cmdline()
+
+
+def is_unbegun(process: psutil.Process) -> bool:
+    """Whether it is a box's first process that nothing has run in, and whose bwrap is gone."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    numbers = status.partition("NSpid:")[2].splitlines()[0].split()  # ours, then the box's own
+    parent = process.parent()
+    return (
+        len(numbers) > 1
+        and numbers[-1] == "1"
+        and not process.children()
+        and (parent is None or parent.name() != BWRAP)
+    )
