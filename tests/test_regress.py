@@ -175,6 +175,13 @@ SOUND_WAYS = {
     "server": "[elsewhere](/other/workshop)\n",
     "words": "Each `tile` has a `label`; `row` by `row`.\n",
     "library": "`np.reshape`, `idx2numpy`, `convert_from_file`, `uint8`, `ReLU`, `print`.\n",
+    "capitals": step(1, "tiles.shape") + "\nIt is in `OCI_CONFIG`, a file `my_notes.csv`.\n",
+    "no-python": "It reads `user_accounts` with `fetch_rows()`.\n",
+    "sql": step(1, "tiles.shape") + "\n```sql\nselect 1\n```\n\nIn `user_accounts` is one.\n",
+    "no-such-library": step(
+        1, "try:\n        import not_here\n    except ImportError:\n        pass"
+    )
+    + "\nIt has `other_name`.\n",
     "plural": "Run `ls -l`, press `Ctrl+C`, open `lab.ipynb`.\n",
 }
 

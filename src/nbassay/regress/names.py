@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import ast
+import bisect
 import builtins
 import difflib
 import functools
 import importlib.util
 import keyword
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pyflakes.checker import Checker
 from pyflakes.messages import UndefinedLocal, UndefinedName
 
-from nbassay.labpage import Page
-from nbassay.labpage.code import defined_names, python_of, transformed
+from nbassay.labpage import Page, Place
+from nbassay.labpage.code import NO_LANGUAGE, defined_names, python_of, transformed
 from nbassay.regress.report import Finding, finding
 
 OF_IPYTHON = frozenset({"get_ipython", "display", "In", "Out", "_", "__", "___", "exit", "quit"})
@@ -27,6 +28,9 @@ MOST_SLIPS = 2
 MOST_LIBRARY_BYTES = 60 << 20
 
 _IDENTIFIER = re.compile(r"([A-Za-z_]\w*)((?:\.\w+)*)(?:\(.*\)|\[.*\])*")
+_FILE = re.compile(
+    r"\.(?:conf|csv|env|html?|ipynb|json|log|md|png|py|sh|sql|toml|txt|xml|ya?ml|zip)$"
+)
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -73,7 +77,14 @@ def code_findings(page: Page) -> Iterator[Finding]:
 
 
 def text_findings(page: Page) -> Iterator[Finding]:
-    """Names between backticks in the text that no code has."""
+    """
+    Names between backticks in the text that no code has.
+
+    A misspelt name is told wherever it stands. One that nothing has is told only where the text can
+    hardly mean anything but Python: no file and not all capitals, below a heading that has cells
+    and no code in another language, on a page whose libraries are all there to be searched. Most
+    of what the texts of labs name are tables, columns, settings and tools.
+    """
     defined: set[str] = set()
     known: set[str] = {*dir(builtins), *keyword.kwlist, *OF_IPYTHON}
     imported: set[str] = set()
@@ -84,6 +95,8 @@ def text_findings(page: Page) -> Iterator[Finding]:
             imported |= set(_imported(tree))
     for block in page.blocks:
         known |= set(_WORD.findall(block.text))
+    are_installed = all(_is_installed(module) for module in imported)
+    of_python = _is_of_python(page)
     told: set[str] = set()
     for paragraph in page.paragraphs:
         for piece in paragraph.pieces:
@@ -107,8 +120,13 @@ def text_findings(page: Page) -> Iterator[Finding]:
                     f"the text names {name}; the code has {close}",
                     change=piece.text,
                 )
-            elif _looks_like_a_name(unknown) and unknown not in _library_words(
-                tuple(sorted(imported))
+            elif (
+                _looks_like_a_name(unknown)
+                and not unknown.isupper()
+                and not _FILE.search(piece.text.strip())
+                and are_installed
+                and of_python(piece.place)
+                and unknown not in _library_words(tuple(sorted(imported)))
             ):
                 told.add(name)
                 yield finding(
@@ -118,6 +136,22 @@ def text_findings(page: Page) -> Iterator[Finding]:
                     "libraries that it imports has",
                     change=piece.text,
                 )
+
+
+def _is_of_python(page: Page) -> Callable[[Place], bool]:
+    """Tells of a place whether its heading has cells, and no code in another language."""
+    headings = [heading.place.index for heading in page.headings]
+
+    def section(place: Place) -> int:
+        return bisect.bisect_right(headings, place.index)
+
+    has_cells = {section(cell.place) for cell in page.cells}
+    has_others = {
+        section(block.place)
+        for block in page.blocks
+        if block.role != "cell" and (block.copied is not None or block.language not in NO_LANGUAGE)
+    }
+    return lambda place: section(place) in has_cells - has_others
 
 
 def _close(name: str, defined: set[str]) -> str | None:
@@ -150,6 +184,13 @@ def _differ_by_meaning(name: str, other: str) -> bool:
 def _looks_like_a_name(word: str) -> bool:
     """Whether it can hardly be an ordinary word: ``x_valid``, ``myModel``."""
     return "_" in word.strip("_") or re.match(r"[a-z]+[A-Z]", word) is not None
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:
