@@ -27,6 +27,7 @@ ONLY_BOXED = {
     "content-folder": "/content is not there",
     "home-datascience": "/home/datascience is not there",
     "downloaded-in-python": "fetches the data from the network",
+    "shell-set-up-in-bash": "fetches the data from the network",
     "data-in-a-subfolder": "the data lie beside the notebook",
     "keras-datasets": "fetches the data from the network",
     "input": "nobody sits at the keyboard",

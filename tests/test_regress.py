@@ -214,7 +214,7 @@ def test_a_slip_in_a_name_is_found(write: Callable[[str], Path], name: str) -> N
 BAD_CLAIMS = {
     "unknown-kind": ("size tiles = 3", "expected a claim that begins with shape, value"),
     "no-value": ("shape tiles", "expected a claim of the form 'shape NAME = (60000, 784)'"),
-    "no-shape": ("shape tiles = forty", "expected a claim of the form 'shape"),
+    "no-shape": ("shape tiles = forty", "'shape tiles = forty' (it is neither a number, a text"),
     "no-expression": ("value tiles[ = 3", "expected a claim of the form 'value"),
     "no-quotes": ("output forty", "expected a claim of the form 'output"),
     "no-check": ("accuracy train = 0.96", "no accuracy is called 'train'"),

@@ -169,7 +169,7 @@ def _filled(bare: Claim, rest: str, checks: Collection[str]) -> Claim:
                 raise ValueError(f"{bare.kind} stands alone")
             return bare
         case "output":
-            subject = ast.literal_eval(rest)
+            subject = _literal(rest)
             if not isinstance(subject, str) or not subject.strip():
                 raise ValueError("no text between quotes")
             return dataclasses.replace(bare, subject=subject)
@@ -206,8 +206,15 @@ def _expected(text: str) -> Any:
     try:
         number = number_of(text)
     except ValueError:
-        return ast.literal_eval(text)
+        return _literal(text)
     return int(number.value) if number.step >= 1 else number.value
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        raise ValueError("it is neither a number, a text in quotes, nor a list of them") from None
 
 
 def _most_seconds(text: str) -> float:

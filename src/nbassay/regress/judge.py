@@ -310,8 +310,8 @@ def _check_findings(checks: Sequence[CheckResult], page: Page) -> Iterator[Findi
         yield finding(
             "check",
             place,
-            f"{check.id} is {check.outcome} (step {check.step}): wanted: {one_line(check.wanted)}; "
-            f"saw: {one_line(check.saw, limit=MOST_SHOWN)}",
+            f"{check.id} is {check.outcome} (step {check.step}): wanted: {one_line(check.wanted)}"
+            + (f"; saw: {one_line(check.saw, limit=MOST_SHOWN)}" if check.saw else ""),
         )
 
 
