@@ -34,6 +34,8 @@ class Failing:
             raise self._error
         return Ending(reason="finished", message=None, seconds=0.0, peak_memory_bytes=0)
 
+    def close(self) -> None: ...
+
 
 class Told:
     """Keeps what is said of progress."""

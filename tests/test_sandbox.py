@@ -28,7 +28,7 @@ from ordinary import ordinary_user
 
 from nbassay.errors import SandboxError
 from nbassay.records import Ending
-from nbassay.sandbox import Box, Limits, Mount, OnFrame, Sandbox
+from nbassay.sandbox import Ahead, Box, Limits, Mount, OnFrame, Sandbox
 from nbassay.sandbox.bubblewrap import Bubblewrap, _inner_command, find_programs
 from nbassay.sandbox.choose import choose, trouble_of
 from nbassay.sandbox.probes import probe
@@ -48,7 +48,7 @@ LIMITS = Limits(
 MB = 1 << 20
 
 PRELUDE = """
-import json, mmap, os, signal, sys, time
+import ctypes, json, mmap, os, signal, sys, time
 def send(payload, kind=b"TEST"):
     data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     put(kind + len(data).to_bytes(8, "big") + data)
@@ -59,10 +59,38 @@ def put(data):
 """
 
 
-def isolated(program: Path) -> Sandbox:
+NAMED = "ctypes.CDLL(None).prctl(15, MARK[:15].encode(), 0, 0, 0)  # PR_SET_NAME\n"
+
+
+class Warm:
+    """Bubblewrap whose boxes start as forks of a process that had begun before."""
+
+    name = "bubblewrap"
+    is_isolated = True
+
+    def __init__(self, program: Path) -> None:
+        self.program = program
+        self._boxes = Bubblewrap(program)
+        self.mode = self._boxes.mode
+        self.others: set[int] = set()
+
+    def run(self, box: Box, on_frame: OnFrame, *, should_stop: Callable[[], bool]) -> Ending:
+        box = dataclasses.replace(box, ahead=AHEAD)
+        ending = self._boxes.run(box, on_frame, should_stop=should_stop)
+        assert ending.is_warm or ending.reason == "could-not-start"
+        return ending
+
+    def close(self) -> None:
+        self._boxes.close()
+
+
+AHEAD = Ahead(modules=("ctypes", "json", "mmap"), libraries=("jinja2",))
+
+
+def isolated(program: Path, kind: Callable[[Path], Sandbox] = Bubblewrap) -> Sandbox:
     """A provider that works here, or a skip that says why not."""
     try:
-        sandbox = Bubblewrap(program)
+        sandbox = kind(program)
     except SandboxError as error:
         pytest.skip(str(error))
     trouble = trouble_of(sandbox)
@@ -71,18 +99,29 @@ def isolated(program: Path) -> Sandbox:
     return sandbox
 
 
-@pytest.fixture(params=PROGRAMS or [None], ids=str, scope="session")
-def sandbox(request: pytest.FixtureRequest) -> Sandbox:
-    """Each isolated provider of this machine."""
+EACH = [(program, kind) for kind in (Bubblewrap, Warm) for program in PROGRAMS]
+
+
+def name_of(param: Any) -> str:
+    """A provider, as test ids show it."""
+    return f"{param[0]}-{param[1].__name__.lower()}" if isinstance(param, tuple) else str(param)
+
+
+@pytest.fixture(params=EACH or [None], ids=name_of, scope="session")
+def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    """Each isolated provider of this machine, with fresh processes and with forks."""
     if request.param is None:
         pytest.skip("no bwrap program on this machine")
-    return isolated(request.param)
+    with contextlib.closing(isolated(*request.param)) as sandbox:
+        yield sandbox
 
 
-@pytest.fixture(params=[*PROGRAMS, "none"], ids=str, scope="session")
-def any_sandbox(request: pytest.FixtureRequest) -> Sandbox:
+@pytest.fixture(params=[*EACH, "none"], ids=name_of, scope="session")
+def any_sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     """Each provider: what does not need a wall holds for all."""
-    return Unboxed() if request.param == "none" else isolated(request.param)
+    given = request.param
+    with contextlib.closing(Unboxed() if given == "none" else isolated(*given)) as sandbox:
+        yield sandbox
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,7 +154,7 @@ def run(
     mark = uuid.uuid4().hex
     frames: list[bytes] = []
     box = Box(
-        argv=[sys.executable, "-I", "-c", f"{PRELUDE}\nMARK = {mark!r}\n{code}"],
+        argv=[sys.executable, "-I", "-c", f"{PRELUDE}\nMARK = {mark!r}\n{NAMED}{code}"],
         stdin=stdin,
         mounts=mounts,
         env=env or {},
@@ -132,10 +171,10 @@ def run(
 
 
 def marked(mark: str) -> Iterator[int]:
-    """Processes whose command line holds *mark*: ours in a box, and their forks."""
+    """Processes whose command line or name holds *mark*: ours in a box, and their forks."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if any(mark in argument for argument in process.cmdline()):
+            if any(mark in told for told in process.cmdline()) or process.name() == mark[:15]:
                 yield process.pid
 
 
@@ -631,6 +670,236 @@ def test_daemon(any_sandbox: Sandbox) -> None:
     assert result.left == []
 
 
+# ---------------------------------------------------------------- forks
+
+
+@pytest.fixture(params=PROGRAMS or [None], ids=str)
+def warm(request: pytest.FixtureRequest) -> Iterator[Warm]:
+    """A provider that has no process to fork from yet."""
+    if request.param is None:
+        pytest.skip("no bwrap program on this machine")
+    with contextlib.closing(isolated(request.param, Warm)) as sandbox:
+        assert isinstance(sandbox, Warm)
+        sandbox.others = {process.pid for process in zygotes(sandbox)}
+        yield sandbox
+
+
+def zygotes(sandbox: Warm) -> list[psutil.Process]:
+    """Processes that its boxes are forks of; bwrap around them not counted."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            is_one = process.cmdline()[1:4] == ["-I", "-m", "nbassay.inside.zygote"]
+            is_first = is_one and process.parent().name() == "bwrap"  # its forks are named alike
+            if is_first and process.pid not in sandbox.others:
+                found.append(process)
+    return found
+
+
+def test_forks_are_told_from_nothing(warm: Warm) -> None:
+    """
+    A fork has the streams, numbers, arguments and modules of a fresh process, and no more.
+    """
+    look = """
+import random, tempfile
+send({
+    "argv": sys.argv, "flags": list(sys.flags), "main": __name__, "path": sys.path,
+    "numbers": [os.getpid(), os.umask(0o22)],
+    "streams": [os.path.basename(os.readlink(f"/proc/self/fd/{n}"))[:5] for n in range(3)],
+    "descriptors": len(os.listdir("/proc/self/fd")), "threads": len(os.listdir("/proc/self/task")),
+    "before": [name for name in ("jinja2", "jinja2.runtime", "markupsafe") if name in sys.modules],
+    "after": [__import__("jinja2").__spec__.origin, "jinja2.runtime" in sys.modules],
+    "signals": [str(signal.getsignal(n)) for n in (2, 13, 17)],
+    "temporary": tempfile.gettempdir(),
+    "own": os.stat("/proc/self/stat").st_uid == os.getuid(),
+})"""
+    told = [
+        run(kind, look, env={"TMPDIR": "/box"}).told for kind in (Bubblewrap(warm.program), warm)
+    ]
+
+    assert told[0]["numbers"][0] == 2
+    assert told[0] == told[1]
+
+
+def test_forks_share_nothing_that_changes(warm: Warm) -> None:
+    """
+    What a fork does to modules and memory, another that runs beside it or later does not see.
+    """
+    change = (
+        "json.mine = 1; os.environ['MINE'] = '1'; signal.signal(10, signal.SIG_IGN)\n"
+        "ctypes.memmove(id(json.__doc__) + 60, b'mine', 4)\n"
+    )
+    look = "send(['mine' in json.__doc__, hasattr(json, 'mine'), 'MINE' in os.environ])\n"
+    beside: list[Any] = []
+
+    result = run(
+        warm,
+        change + look + "signal.pause()",
+        on_frame=lambda kind, payload: beside.append((payload, run(warm, look).told)),
+        should_stop=lambda: bool(beside),
+    )
+    later = run(warm, look).told
+
+    assert result.ending.reason == "interrupted"
+    assert json.loads(beside[0][0]) == [True, True, True]
+    assert beside[0][1] == later == [False, False, False]
+
+
+def test_random_numbers_of_forks_differ(warm: Warm) -> None:
+    """
+    No two forks draw the same numbers, from whatever generator.
+    """
+    draw = "import random, uuid\nsend([random.random(), os.urandom(8).hex(), str(uuid.uuid4())])"
+    drawn = [run(warm, draw).told for _ in range(2)]
+
+    assert not {*drawn[0]} & {*drawn[1]}
+
+
+def test_a_program_that_forks_cannot_run_is_started(warm: Warm) -> None:
+    """
+    What is not started as an isolated Python is a fresh process.
+    """
+    frames: list[bytes] = []
+    box = Box(
+        argv=[sys.executable, "-c", f"{PRELUDE}\nsend(sys.flags.isolated)"],
+        stdin=b"",
+        mounts=[],
+        env={},
+        limits=LIMITS,
+        writable=["/box"],
+        workdir="/box",
+        ahead=AHEAD,
+    )
+
+    with contextlib.closing(Bubblewrap(warm.program)) as sandbox:
+        ending = sandbox.run(
+            box, lambda kind, payload: frames.append(payload), should_stop=lambda: False
+        )
+
+    assert (ending.reason, ending.is_warm, frames) == ("finished", False, [b"0"])
+
+
+def test_a_killed_zygote_is_our_failure(warm: Warm) -> None:
+    """
+    When the process that boxes are forks of is killed, its boxes end as ours, and another is made.
+    """
+
+    def kill(kind: bytes, payload: bytes) -> None:
+        (zygote,) = zygotes(warm)
+        zygote.kill()
+
+    result = run(warm, "send('up'); signal.pause()", on_frame=kill)
+    following = run(warm, "send('next')")
+
+    assert result.ending.reason == "killed-outside"
+    assert result.left == []
+    assert following.told == "next"
+    assert len(zygotes(warm)) == 1
+
+
+def test_nothing_is_kept_after_the_last_box(warm: Warm) -> None:
+    """
+    A provider that is closed leaves no process, and can be used again.
+    """
+    assert run(warm, "send(1)").told == 1
+    assert len(zygotes(warm)) == 1
+
+    warm.close()
+
+    assert zygotes(warm) == []
+    assert run(warm, "send(2)").told == 2
+
+
+UNFIT = {
+    "starts threads": (
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=[60], daemon=True).start()"
+    ),
+    "forks would share": "import mmap\nkept = mmap.mmap(-1, 4096)",
+    "seeds Python's generator": "import random\nrandom.seed(1)",
+    "NumPy's generator": "import numpy\nnumpy.random.rand()",
+    "warning filters": "import warnings\nwarnings.resetwarnings()",
+    "environment variables": "import os\nos.environ['HOME'] = 'other'",
+    "unfit cannot be imported: division by zero": "1 / 0",
+}
+PREPARED = """
+import os, sys
+import numpy
+from nbassay.inside.ahead import UnfitError, import_ahead, why_not_forkable
+sys.path.insert(0, sys.argv[1])
+try:
+    import_ahead(["unfit", "not_installed"], [])
+    print(why_not_forkable())
+except UnfitError as error:
+    print(error)
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("why", UNFIT)
+def test_libraries_that_cannot_be_imported_ahead(tmp_path: Path, why: str) -> None:
+    """
+    A library whose import would hang a fork, or show in one, is refused with the reason.
+    """
+    (tmp_path / "unfit.py").write_text(UNFIT[why])
+
+    said = prepared(tmp_path)
+
+    assert why in said
+
+
+def test_libraries_that_can_be_imported_ahead(tmp_path: Path) -> None:
+    """
+    What prints, draws whole numbers of Python's generator and adds filters and variables is fit.
+    """
+    (tmp_path / "unfit.py").write_text(
+        "import os, random, warnings\nprint('hello')\nrandom.getrandbits(24)\n"
+        "warnings.filterwarnings('ignore', 'odd')\nos.environ['SET_BY_IT'] = '1'"
+    )
+
+    assert prepared(tmp_path) == "None\n"
+
+
+def prepared(folder: Path) -> str:
+    """Why a process that imported ``unfit`` of *folder* cannot be forked, as it says."""
+    done = subprocess.run(
+        [sys.executable, "-c", PREPARED, str(folder)],
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="NumPy starts threads for more cores than one")
+def test_libraries_that_start_threads_are_left_to_fresh_processes(warm: Warm) -> None:
+    """
+    Where a process with the libraries cannot be forked, the box is fresh, and the reason is told.
+    """
+    frames: list[bytes] = []
+    box = Box(
+        argv=[sys.executable, "-I", "-c", f"{PRELUDE}\nsend('ran')"],
+        stdin=b"",
+        mounts=[],
+        env={},
+        limits=LIMITS,
+        writable=["/box"],
+        workdir="/box",
+        ahead=Ahead(modules=("numpy",)),
+    )
+
+    with contextlib.closing(Bubblewrap(warm.program)) as sandbox:
+        ending = sandbox.run(
+            box, lambda kind, payload: frames.append(payload), should_stop=lambda: False
+        )
+        why_not = sandbox.why_not_warm
+
+    assert (ending.reason, ending.is_warm, frames) == ("finished", False, [b'"ran"'])
+    assert "threads" in str(why_not)
+
+
 # ---------------------------------------------------------------- without a wall
 
 
@@ -692,6 +961,9 @@ class Fake:
             seconds=0.0,
             peak_memory_bytes=0,
         )
+
+    def close(self) -> None:
+        pass
 
 
 def test_auto_takes_the_first_that_starts() -> None:
@@ -826,13 +1098,13 @@ def test_user_ids_are_taken_once() -> None:
 HOST = """
 import sys
 from pathlib import Path
-from nbassay.sandbox import Box, Limits
+from nbassay.sandbox import Ahead, Box, Limits
 from nbassay.sandbox.bubblewrap import Bubblewrap
 from nbassay.sandbox.unboxed import Unboxed
-program, code = sys.argv[1:]
+program, ahead, code = sys.argv[1:]
 sandbox = Unboxed() if program == "none" else Bubblewrap(Path(program))
 box = Box(argv=[sys.executable, "-I", "-c", code], stdin=b"", mounts=[], env={}, limits=Limits(),
-          writable=["/box"], workdir="/box")
+          writable=["/box"], workdir="/box", ahead=Ahead(modules=("json",)) if ahead else None)
 sandbox.run(box, lambda kind, payload: print(payload.decode(), flush=True),
             should_stop=lambda: False)
 """
@@ -847,9 +1119,10 @@ signal.pause()
 
 def host(sandbox: Sandbox, code: str) -> subprocess.Popen[str]:
     """A grader of its own, running *code* in a box."""
-    program = str(sandbox.program) if isinstance(sandbox, Bubblewrap) else sandbox.name
+    program = str(getattr(sandbox, "program", sandbox.name))
+    is_warm = isinstance(sandbox, Warm)
     return subprocess.Popen(
-        [sys.executable, "-c", HOST, program, PRELUDE + code],
+        [sys.executable, "-c", HOST, program, "warm" if is_warm else "", PRELUDE + code],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -860,7 +1133,7 @@ def host(sandbox: Sandbox, code: str) -> subprocess.Popen[str]:
 def killed_host(sandbox: Sandbox) -> list[psutil.Process]:
     """Processes of a box, a daemon among them, whose host was killed when all were up."""
     mark = uuid.uuid4().hex
-    with host(sandbox, f"MARK = {mark!r}\n{WITH_A_DAEMON}") as running:
+    with host(sandbox, f"MARK = {mark!r}\n{NAMED}{WITH_A_DAEMON}") as running:
         assert running.stdout is not None
         assert running.stdout.readline() == '"up"\n'
         box = [psutil.Process(pid) for pid in marked(mark) if pid != running.pid]
@@ -878,7 +1151,7 @@ def test_a_box_dies_with_its_host(sandbox: Sandbox) -> None:
 
 def unbegun(sandbox: Sandbox) -> psutil.Process:
     """A box's first process whose bwrap ended before it told it to go on, as at a host's death."""
-    assert isinstance(sandbox, Bubblewrap)
+    program = str(getattr(sandbox, "program"))  # noqa: B009  # of whichever provider
     walls = ["--unshare-pid", *([] if IS_ROOT else ["--unshare-user"]), "--ro-bind", "/", "/"]
     box = Box(argv=["true"], stdin=b"", mounts=[], env={}, limits=LIMITS, writable=[], workdir="/")
     nobody, told = os.pipe()
@@ -886,7 +1159,7 @@ def unbegun(sandbox: Sandbox) -> psutil.Process:
     before = {process.pid for process in psutil.process_iter()}
     subprocess.run(
         [
-            *(str(sandbox.program), *walls, "--die-with-parent", "--info-fd", str(told), "--"),
+            *(program, *walls, "--die-with-parent", "--info-fd", str(told), "--"),
             *_inner_command(box, None),
         ],
         pass_fds=[told],

@@ -102,6 +102,8 @@ class Timed:
         on_frame(TOLD, b"down")
         return Ending(reason="finished", message=None, seconds=5.0, peak_memory_bytes=0)
 
+    def close(self) -> None: ...
+
 
 @pytest.mark.parametrize(
     ("jobs", "second", "runs"),

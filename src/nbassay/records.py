@@ -400,6 +400,8 @@ class Ending(Record, frozen=True, kw_only=True):
     seconds: float
     """Wall time of the box."""
     peak_memory_bytes: Count
+    is_warm: bool = False
+    """Whether it started as a fork of a process that had imported the libraries."""
 
 
 class Rebuilt(Record, frozen=True, kw_only=True):

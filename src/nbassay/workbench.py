@@ -37,4 +37,7 @@ def workbench(workshop: Workshop, sandbox: Sandbox) -> Iterator[Workbench]:
     with scratch("data") as data:
         data.chmod(0o755)  # a box that runs as another user reads them
         unpack_data(workshop, data)
-        yield Workbench(workshop=workshop, pristine=pristine, data_folder=data, sandbox=sandbox)
+        try:
+            yield Workbench(workshop=workshop, pristine=pristine, data_folder=data, sandbox=sandbox)
+        finally:
+            sandbox.close()

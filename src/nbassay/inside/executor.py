@@ -26,9 +26,11 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 
+from nbassay.inside import ahead
 from nbassay.inside.channel import CELL, KERNELS, TOLD, frame
 from nbassay.inside.job import Job
 from nbassay.inside.kernel import ProbeSettings
+from nbassay.inside.kernel_fork import ForkProvisioner, KernelFork, fork_kernel, run_kernel
 from nbassay.inside.landlock import enter_domain
 from nbassay.inside.source import read_code
 from nbassay.inside.workspace import furnish
@@ -133,8 +135,8 @@ class Relay:
                 self._waiting = self._waiting[done:]
 
 
-async def run(job: Job, pipe: int) -> None:
-    """Run every code cell of the job's notebook and report each."""
+async def run(job: Job, pipe: int, kernel: KernelFork | None) -> None:
+    """Run every code cell of the job's notebook and report each; start a kernel if none waits."""
     notebook = nbformat.from_dict(job.notebook)
     scratch = Path(os.environ["NBASSAY_SCRATCH"])  # for sockets and the facts file
     cells = [
@@ -168,6 +170,11 @@ async def run(job: Job, pipe: int) -> None:
         ip=str(scratch / "s"),
         connection_file=str(scratch / "k.json"),
     )
+    if kernel is not None:
+        manager.provisioner = ForkProvisioner(
+            kernel_spec=Specs().get_kernel_spec(""), parent=manager
+        )
+        manager.provisioner.waiting = kernel
     client = BoundedClient(
         notebook,
         km=manager,
@@ -286,8 +293,14 @@ def main() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # nor our memory
         enter_domain()  # nor that of the box's first process
+    kernel = None
+    if ahead.is_used:
+        kernel = fork_kernel(pipe)
+        if kernel is None:
+            run_kernel()
+            return
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
-    asyncio.run(run(job, pipe))
+    asyncio.run(run(job, pipe, kernel))
 
 
 if __name__ == "__main__":

@@ -155,7 +155,9 @@ def main() -> None:
     path = Path(os.environ.pop("NBASSAY_PROBE"))
     settings = msgspec.json.decode(path.read_bytes(), type=ProbeSettings)
     path.unlink()
-    application = IPKernelApp.instance()
+    # Said again, since a fork has read its default before it had this parent.
+    parent = int(os.environ.get("JPY_PARENT_PID") or 0)
+    application = IPKernelApp.instance(parent_handle=parent)
     application.initialize()
     Probe(settings, application.shell).install()
     application.start()

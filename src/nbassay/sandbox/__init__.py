@@ -61,6 +61,18 @@ class Mount:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Ahead:
+    """What may be imported before a box begins, by a process that it then starts as a fork of."""
+
+    modules: tuple[str, ...]
+    """The program's own, there from the start."""
+    programs: tuple[str, ...] = ()
+    """Modules that are run with ``-m``."""
+    libraries: tuple[str, ...] = ()
+    """Out of sight until the program imports them; those that are not installed are left out."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Box:
     """One process to run in a box."""
 
@@ -75,6 +87,8 @@ class Box:
     """Absolute folders inside that can be written, each a fresh tmpfs of ``limits.disk_mb``."""
     workdir: str
     """Working folder inside, in or below one of *writable*; made if it is not there."""
+    ahead: Ahead | None = None
+    """None starts a fresh process; so does a provider that cannot do otherwise."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,4 +142,13 @@ class Sandbox(Walls, Protocol):
         Raises:
             SandboxError: A process of the box could not be ended.
         """
+        ...
+
+    @property
+    def why_not_warm(self) -> str | None:
+        """Why a box that may have started as a fork did not, if that happened."""
+        ...
+
+    def close(self) -> None:
+        """End what is kept ready between boxes; the next box makes it again."""
         ...

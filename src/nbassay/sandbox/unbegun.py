@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -19,17 +20,17 @@ BWRAP = "bwrap"
 
 
 @functools.cache
-def end_unbegun(mark: str) -> None:
-    """End those of this user, once a run; *mark* is an argument of all our boxes."""
+def end_unbegun(*marks: str) -> None:
+    """End those of this user, once a run; each of our boxes has one of *marks* as an argument."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if _is_ours(process, mark) and is_unbegun(process):
+            if _is_ours(process, marks) and is_unbegun(process):
                 process.kill()
 
 
-def _is_ours(process: psutil.Process, mark: str) -> bool:
+def _is_ours(process: psutil.Process, marks: Sequence[str]) -> bool:
     is_bwrap = process.name() == BWRAP and process.uids().real == os.getuid()
-    return is_bwrap and mark in process.cmdline()
+    return is_bwrap and not {*marks}.isdisjoint(process.cmdline())
 
 
 def is_unbegun(process: psutil.Process) -> bool:

@@ -72,6 +72,13 @@ class Unboxed:
                 should_stop=should_stop,
             )
 
+    @property
+    def why_not_warm(self) -> str | None:
+        return "without a sandbox every box is a fresh process"
+
+    def close(self) -> None:
+        """Nothing is kept ready."""
+
 
 def _start(box: Box, root: Path) -> _PlainRunning:
     places = _lay_out(box.mounts, box.writable, root)
