@@ -225,8 +225,14 @@ def hand_in(attacks: dict[str, Attack], folder: Path, told: dict[str, object]) -
 GRADE = """
 import sys
 from pathlib import Path
+from nbassay import classrun, running
 from nbassay.cli import main
-peak, sys.argv[1:] = sys.argv[1], sys.argv[2:]
+peak, mode, sys.argv[1:] = sys.argv[1], sys.argv[2], sys.argv[3:]
+if mode == "warm":  # every box is a fork, whatever its code shows, and is not run again in another
+    running.could_tell = lambda notebook: False
+    running.MOST_CRASHES = classrun.WORTH_WARMING = 1
+else:
+    sys.argv.append("--no-warm")
 try:
     main()
 finally:
@@ -262,14 +268,18 @@ def copy_workshop(folder: Path) -> Path:
 
 
 def grade(
-    paths: Sequence[Path], *, out: Path, workshop: Path, jobs: int, secret: str
+    paths: Sequence[Path], *, out: Path, workshop: Path, jobs: int, secret: str, mode: str
 ) -> tuple[subprocess.CompletedProcess[str], int]:
-    """Grade a class as an instructor does; return that and the grader's own peak memory, KB."""
+    """
+    Grade a class as an instructor does; return that and the grader's own peak memory, KB.
+
+    *mode* is ``fresh``, or ``warm`` for boxes that are all forks.
+    """
     peak = out.with_name(f"{out.name}-peak")
     ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
         [
-            *(sys.executable, "-c", GRADE, str(peak), "grade", *map(str, paths)),
+            *(sys.executable, "-c", GRADE, str(peak), mode, "grade", *map(str, paths)),
             *("-o", str(out), "--workshop", str(workshop), "-j", str(jobs)),
         ],
         env={**ours, SECRET: secret},

@@ -79,7 +79,7 @@ def parameters() -> list[Any]:
 EACH = pytest.mark.parametrize("name", parameters())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["fresh", "warm"])
 def classes(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[list[Graded]]:
@@ -90,6 +90,7 @@ def classes(
         if isinstance(item, pytest.Function)
         and item.module is request.module
         and hasattr(item, "callspec")
+        and "name" in item.callspec.params
     ]
     quick = [name for name, attack in ATTACKS.items() if attack.quick]
     selected = list(dict.fromkeys(asked)) or getattr(request.module, "SELECTED", quick)
@@ -98,15 +99,20 @@ def classes(
         if folder.stat().st_uid == os.geteuid() and folder.stat().st_mode & 0o077 == 0:
             folder.chmod(0o755)  # pytest's own are private; the wall is to hide ours
     with bait(base / "host") as laid:
-        yield [*_grade_all(selected, laid)]
+        yield [*_grade_all(selected, laid, request.param)]
 
 
-def _grade_all(selected: list[str], laid: Bait) -> Iterator[Graded]:
+def _grade_all(selected: list[str], laid: Bait, mode: str) -> Iterator[Graded]:
     base = laid.base
     workshop = copy_workshop(base / "workshop")
     write_notebook(base / "honest" / "honest.ipynb", *RIGHT_CELLS)
     done, _peak = grade(
-        [base / "honest"], out=base / "alone", workshop=workshop, jobs=1, secret=laid.token
+        [base / "honest"],
+        out=base / "alone",
+        workshop=workshop,
+        jobs=1,
+        secret=laid.token,
+        mode=mode,
     )
     assert done.returncode == 0, done.stderr
     alone = msgspec.json.decode((base / "alone" / "results.json").read_bytes(), type=Results)
@@ -128,8 +134,11 @@ def _grade_all(selected: list[str], laid: Bait) -> Iterator[Graded]:
             workshop=workshop,
             jobs=jobs,
             secret=laid.token,
+            mode=mode,
         )
         assert (out / "results.json").exists(), done.stderr
+        boxes = json.loads((out / "run.json").read_text())["used"].values()
+        assert {box["are_warm"] for box in boxes} == {mode == "warm"}
         after = host_state(workshop, folder, base / "honest")
         yield Graded(
             names=names,

@@ -47,7 +47,8 @@ from nbassay.workshop import Workshop
 
 MEMORY_A_BOX = 2 << 30
 """Bytes: a fit on the lab's images peaks at 1.6 GB."""
-
+WORTH_WARMING = 3
+"""Notebooks: for fewer, the process that imports for them takes longer than it saves."""
 
 NOT_STARTED = "could-not-start"
 FAILED = "failed, which is a bug in nbassay"
@@ -134,6 +135,7 @@ def run_tasks(
     progress: Progress,
     is_fresh: bool = False,
     is_fast: bool = True,
+    is_warm: bool = False,
     class_run: ClassRun | None = None,
     stages: Stages | None = None,
 ) -> ClassRun:
@@ -146,6 +148,8 @@ def run_tasks(
         jobs: Boxes at once.
         is_fresh: Run even what was run before.
         is_fast: Let ``fit`` run many batches a call where that gives the same bits.
+        is_warm: Start boxes as forks of a process that imported the libraries, where no cell can
+            tell and there are enough of them.
         class_run: Carried on, if there is one.
         stages: Takes what became of the seconds that the *jobs* had, all together.
 
@@ -161,6 +165,7 @@ def run_tasks(
         place=place,
         is_fresh=is_fresh,
         is_fast=is_fast,
+        is_warm=is_warm and len(tasks) >= WORTH_WARMING,
         once={
             folder: Once(() if is_fresh else evidence_by_key(folder))
             for folder in {task.folder.parent for task in tasks}
@@ -196,6 +201,7 @@ class _Runner:
     place: Place
     is_fresh: bool
     is_fast: bool
+    is_warm: bool
     once: Mapping[Path, Once]
     """Folder of submissions → who has what; learners never share with controls."""
     should_stop: Callable[[], bool]
@@ -280,7 +286,11 @@ class _Runner:
         """Run it; what the place does not tell of, it waited there."""
         with stages.stage("wait"):
             run = self.place.run(
-                notebook, attempt=attempt, is_fast=self.is_fast, should_stop=self.should_stop
+                notebook,
+                attempt=attempt,
+                is_fast=self.is_fast,
+                is_warm=self.is_warm,
+                should_stop=self.should_stop,
             )
             stages.add(run.seconds)
         return run

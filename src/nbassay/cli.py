@@ -32,6 +32,7 @@ from nbassay.options import (
     BELOW,
     CHALLENGE,
     CLUSTER,
+    COLD,
     CONTROL_WRONG,
     DONE,
     FRESH,
@@ -149,6 +150,7 @@ def cli() -> None:
 @CLUSTER
 @FRESH
 @SLOW_FIT
+@COLD
 @CHALLENGE
 @click.option("--fail-under", metavar="MARK", type=float, help="Exit 1 if a mark is below this.")
 @PROFILE
@@ -164,6 +166,7 @@ def grade(
     cluster_address: str | None,
     is_fresh: bool,
     is_slow: bool,
+    is_cold: bool,
     challenge: Challenge,
     fail_under: float | None,
     has_profile: bool,
@@ -184,6 +187,7 @@ def grade(
         jobs=jobs or default_jobs(),
         is_fresh=is_fresh,
         is_fast=not is_slow,
+        is_warm=not is_cold,
         challenge=challenge,
         progress=_progress(is_quiet),
     )
@@ -207,6 +211,7 @@ def grade(
 @CLUSTER
 @FRESH
 @SLOW_FIT
+@COLD
 @PROFILE
 @QUIET
 def run(
@@ -219,6 +224,7 @@ def run(
     cluster_address: str | None,
     is_fresh: bool,
     is_slow: bool,
+    is_cold: bool,
     has_profile: bool,
     is_quiet: bool,
 ) -> int:
@@ -231,6 +237,7 @@ def run(
         jobs=jobs or default_jobs(),
         is_fresh=is_fresh,
         is_fast=not is_slow,
+        is_warm=not is_cold,
         progress=_progress(is_quiet),
     )
     with _where(options, sandbox_name, cluster_address, jobs) as options, owned(out):

@@ -83,6 +83,7 @@ class Order(Record, frozen=True, kw_only=True):
     content: dict[str, Any]
     attempt: int
     is_fast: bool
+    is_warm: bool
 
 
 class Delivery(Record, frozen=True, kw_only=True):
@@ -179,6 +180,7 @@ def _run_there(name: str, order: bytes) -> bytes:
         _ready[name].bench,
         attempt=told.attempt,
         is_fast=told.is_fast,
+        is_warm=told.is_warm,
     )
     delivery = Delivery(
         evidence=msgspec.json.encode(run.evidence),
@@ -210,7 +212,13 @@ class Cluster:
         return max(1, math.ceil(AHEAD * sum(threads.values())))
 
     def run(
-        self, notebook: Notebook, *, attempt: int, is_fast: bool, should_stop: Callable[[], bool]
+        self,
+        notebook: Notebook,
+        *,
+        attempt: int,
+        is_fast: bool,
+        is_warm: bool,
+        should_stop: Callable[[], bool],
     ) -> Run:
         """
         Run *notebook* on a worker; on another one, if that is lost.
@@ -223,7 +231,11 @@ class Cluster:
         from distributed.comm.core import CommClosedError
 
         order = Order(
-            digest=notebook.digest, content=notebook.content, attempt=attempt, is_fast=is_fast
+            digest=notebook.digest,
+            content=notebook.content,
+            attempt=attempt,
+            is_fast=is_fast,
+            is_warm=is_warm,
         )
         future = self._client.submit(
             _run_there, self._name, msgspec.msgpack.encode(order), pure=False

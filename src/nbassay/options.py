@@ -75,6 +75,13 @@ SLOW_FIT = click.option(
     is_flag=True,
     help="Train one batch a call, as Keras does by itself; the weights are the same.",
 )
+COLD = click.option(
+    "--no-warm",
+    "is_cold",
+    is_flag=True,
+    help="Start each notebook in a fresh process, not as a fork of one that has imported the "
+    "libraries; the evidence is the same.",
+)
 CHALLENGE = click.option(
     "--challenge",
     metavar="WHOSE",

@@ -69,6 +69,8 @@ class RunOptions:
     progress: Progress
     is_fast: bool = True
     """Let ``fit`` run many batches a call where that gives the same bits."""
+    is_warm: bool = False
+    """Start boxes as forks of a process that imported the libraries, where no cell can tell."""
     challenge: Challenge = "suspicious"
     """Whose notebooks run once more with renamed classes (see `nbassay.renaming`)."""
     sandbox: Sandbox | None = None
@@ -210,6 +212,7 @@ def _run(options: RunOptions, tasks: Sequence[Task], class_run: ClassRun | None)
             progress=options.progress,
             is_fresh=options.is_fresh,
             is_fast=options.is_fast,
+            is_warm=options.is_warm,
             class_run=class_run,
             stages=stages,
         )
@@ -373,6 +376,8 @@ def _write_run_record(
         "cores": os.cpu_count(),
         "sandbox": options.walls.mode,
         "is_isolated": options.walls.is_isolated,
+        "is_warm": options.is_warm,
+        "why_not_warm": None if options.sandbox is None else options.sandbox.why_not_warm,
         "on_a_cluster": options.cluster is not None,
         "probes": [dataclasses.asdict(result) for result in options.probes],
         "limits": dataclasses.asdict(options.workshop.limits),

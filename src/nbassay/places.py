@@ -26,7 +26,13 @@ class Place(Protocol):
         ...
 
     def run(
-        self, notebook: Notebook, *, attempt: int, is_fast: bool, should_stop: Callable[[], bool]
+        self,
+        notebook: Notebook,
+        *,
+        attempt: int,
+        is_fast: bool,
+        is_warm: bool,
+        should_stop: Callable[[], bool],
     ) -> Run:
         """
         Run *notebook* in a box (see `nbassay.running.run_notebook`).
@@ -49,11 +55,22 @@ class Here:
         return self._bench.sandbox
 
     def run(
-        self, notebook: Notebook, *, attempt: int, is_fast: bool, should_stop: Callable[[], bool]
+        self,
+        notebook: Notebook,
+        *,
+        attempt: int,
+        is_fast: bool,
+        is_warm: bool,
+        should_stop: Callable[[], bool],
     ) -> Run:
         """Run *notebook* in a box of this machine."""
         return run_notebook(
-            notebook, self._bench, attempt=attempt, is_fast=is_fast, should_stop=should_stop
+            notebook,
+            self._bench,
+            attempt=attempt,
+            is_fast=is_fast,
+            is_warm=is_warm,
+            should_stop=should_stop,
         )
 
 

@@ -26,11 +26,12 @@ from nbassay.notebook import Notebook
 from nbassay.pristine import data_digest
 from nbassay.records import SCHEMA_EVIDENCE, Ending, Evidence
 from nbassay.renaming import Renaming, lay_renamed_labels
-from nbassay.sandbox import Box, Mount, OnFrame, Sandbox, Walls
+from nbassay.sandbox import Ahead, Box, Mount, OnFrame, Sandbox, Walls
 from nbassay.scratch import scratch
 from nbassay.secondbox import measure_again
 from nbassay.stages import Stages
 from nbassay.store import CHALLENGE
+from nbassay.telling import what_tells
 from nbassay.workbench import Workbench
 from nbassay.workshop import Workshop
 
@@ -48,6 +49,9 @@ BESIDE_THE_PROBE = (
     "secondbox.py",
 )
 """Modules that decide what evidence holds, besides those inside the box."""
+PROGRAMS = ("nbassay.inside.executor", "nbassay.inside.kernel")
+LARGE = ("tensorflow", "keras")
+"""Libraries that take seconds to import, and can be imported ahead (see `nbassay.inside.ahead`)."""
 FACTS_SHARE = 0.75
 """Part of the pipe's budget that the kernel's facts may take; the rest is for outputs."""
 MOST_CRASHES = 2
@@ -75,6 +79,7 @@ def run_notebook(
     *,
     attempt: int = 0,
     is_fast: bool = True,
+    is_warm: bool = False,
     seed: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Run:
@@ -85,6 +90,7 @@ def run_notebook(
         attempt: 0 first; every attempt has other seeds. `nbassay.store.CHALLENGE` has other names
             for the classes, too, drawn for this run alone.
         is_fast: Let ``fit`` run many batches a call where that gives the same bits.
+        is_warm: Start as a fork of a process that imported the libraries, where no cell can tell.
         seed: For Python, NumPy and TensorFlow; drawn from the code's digest by default.
         should_stop: Asked several times a second; True ends the box as ``interrupted``.
 
@@ -93,7 +99,7 @@ def run_notebook(
     """
     stages = Stages()
     with stages.stage("collect"), _labels(bench, attempt) as renaming:
-        run = _run(notebook, bench, attempt, is_fast, seed, renaming, should_stop, stages)
+        run = _run(notebook, bench, attempt, is_fast, is_warm, seed, renaming, should_stop, stages)
     return dataclasses.replace(run, seconds=stages.seconds)
 
 
@@ -113,6 +119,7 @@ def _run(
     bench: Workbench,
     attempt: int,
     is_fast: bool,
+    is_warm: bool,
     seed: int | None,
     renaming: Renaming | None,
     should_stop: Callable[[], bool],
@@ -144,12 +151,14 @@ def _run(
         limits=limits,
         writable=[HOME, "/tmp", SCRATCH, *workshop.manifest.data_folders],  # noqa: S108 - inside
         workdir=WORK,
+        ahead=_ahead(workshop) if is_warm and not could_tell(notebook) else None,
     )
     for _ in range(MOST_CRASHES):
         collector = Collector()
         ending = _timed(sandbox, box, collector.on_frame, should_stop, stages)
         if ending.reason != "crashed":
             break
+        box = dataclasses.replace(box, ahead=None)  # nor is a fork of ours to be blamed for it
     facts, blobs = collector.finish(pristine.keyed(nonce))
     evidence = Evidence(
         schema=SCHEMA_EVIDENCE,
@@ -253,6 +262,20 @@ def _probe_digest() -> str:
 def seed_of(code_digest: str, attempt: int) -> int:
     """The seed of a run: the same code gives the same evidence."""
     return int(hashlib.sha256(f"{code_digest} {attempt}".encode()).hexdigest()[:8], 16) >> 1
+
+
+def could_tell(notebook: Notebook) -> bool:
+    """Whether the code could tell a fork with libraries imported from a fresh process."""
+    return what_tells(source for _index, source in notebook.code_cells) is not None
+
+
+def _ahead(workshop: Workshop) -> Ahead:
+    """What a box may have imported before it begins: our own, and large libraries of the lab."""
+    return Ahead(
+        modules=(*PROGRAMS, "ipykernel.ipkernel", "ipykernel.kernelapp"),
+        programs=PROGRAMS,
+        libraries=tuple(name for name in LARGE if name in workshop.manifest.packages),
+    )
 
 
 def _data_mounts(workshop: Workshop, data_folder: Path, renaming: Renaming | None) -> list[Mount]:

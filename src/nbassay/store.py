@@ -172,6 +172,8 @@ class Used(Record, frozen=True, kw_only=True):
     seconds: float
     """Wall time."""
     peak_memory_mb: float
+    are_warm: bool
+    """Whether all of them started as forks of a process that had imported the libraries."""
 
 
 class _Endings(msgspec.Struct, frozen=True, kw_only=True):
@@ -265,6 +267,7 @@ def read_used(folder: Path) -> Used | None:
     return Used(
         seconds=round(sum(ending.seconds for ending in endings), 3),
         peak_memory_mb=round(max(ending.peak_memory_bytes for ending in endings) / 1e6, 1),
+        are_warm=all(ending.is_warm for ending in endings),
     )
 
 
