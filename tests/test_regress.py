@@ -176,7 +176,7 @@ SOUND_WAYS = {
     "words": "Each `tile` has a `label`; `row` by `row`.\n",
     "library": "`np.reshape`, `idx2numpy`, `convert_from_file`, `uint8`, `ReLU`, `print`.\n",
     "capitals": step(1, "tiles.shape") + "\nIt is in `OCI_CONFIG`, a file `my_notes.csv`.\n",
-    "no-python": "It reads `user_accounts` with `fetch_rows()`.\n",
+    "no-python": "It reads `user_accounts` with `fetch_all()`.\n",
     "sql": step(1, "tiles.shape") + "\n```sql\nselect 1\n```\n\nIn `user_accounts` is one.\n",
     "no-such-library": step(
         1, "try:\n        import not_here\n    except ImportError:\n        pass"
@@ -199,6 +199,15 @@ def test_the_title_of_a_page_is_no_task(write: Callable[[str], Path]) -> None:
     A page that is part 3 of a workshop has its own tasks from 1 on.
     """
     assert found_in(write(SOUND.replace("# Tiles", "# Part 3: Tiles", 1))) == []
+
+
+def test_a_name_like_those_of_the_code_is_known_anywhere(write: Callable[[str], Path]) -> None:
+    """
+    On a page of Python alone, a name that begins or ends as one of the code needs no cell near it.
+    """
+    found = found_in(write(f"{SOUND}\n## Learn more\n\nSee `rows_flat` and `user_accounts`.\n"))
+
+    assert [kind for kind, _ in found] == ["name-in-text"]
 
 
 @pytest.mark.parametrize("name", ["tilse", "tils", "lables", "tilees"])

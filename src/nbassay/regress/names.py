@@ -82,8 +82,9 @@ def text_findings(page: Page) -> Iterator[Finding]:
 
     A misspelt name is told wherever it stands. One that nothing has is told only where the text can
     hardly mean anything but Python: no file and not all capitals, below a heading that has cells
-    and no code in another language, on a page whose libraries are all there to be searched. Most
-    of what the texts of labs name are tables, columns, settings and tools.
+    and no code in another language (or, where the page has no other language, like a name of the
+    code), on a page whose libraries are all there to be searched. Most of what the texts of labs
+    name are tables, columns, settings and tools.
     """
     defined: set[str] = set()
     known: set[str] = {*dir(builtins), *keyword.kwlist, *OF_IPYTHON}
@@ -96,7 +97,7 @@ def text_findings(page: Page) -> Iterator[Finding]:
     for block in page.blocks:
         known |= set(_WORD.findall(block.text))
     are_installed = all(_is_installed(module) for module in imported)
-    of_python = _is_of_python(page)
+    of_python = _is_of_python(page, defined)
     told: set[str] = set()
     for paragraph in page.paragraphs:
         for piece in paragraph.pieces:
@@ -125,7 +126,7 @@ def text_findings(page: Page) -> Iterator[Finding]:
                 and not unknown.isupper()
                 and not _FILE.search(piece.text.strip())
                 and are_installed
-                and of_python(piece.place)
+                and of_python(piece.place, unknown)
                 and unknown not in _library_words(tuple(sorted(imported)))
             ):
                 told.add(name)
@@ -138,20 +139,28 @@ def text_findings(page: Page) -> Iterator[Finding]:
                 )
 
 
-def _is_of_python(page: Page) -> Callable[[Place], bool]:
-    """Tells of a place whether its heading has cells, and no code in another language."""
+def _is_of_python(page: Page, defined: set[str]) -> Callable[[Place, str], bool]:
+    """
+    Tells of a place and a name there whether it can hardly be of another language.
+
+    Its heading has cells, and no code in another one; or no heading has, and the name begins or
+    ends as one that the page defines.
+    """
     headings = [heading.place.index for heading in page.headings]
 
     def section(place: Place) -> int:
         return bisect.bisect_right(headings, place.index)
 
+    ends = set().union(*map(_ends, defined))
     has_cells = {section(cell.place) for cell in page.cells}
     has_others = {
         section(block.place)
         for block in page.blocks
         if block.role != "cell" and (block.copied is not None or block.language not in NO_LANGUAGE)
     }
-    return lambda place: section(place) in has_cells - has_others
+    return lambda place, name: (
+        section(place) in has_cells - has_others or (not has_others and bool(ends & _ends(name)))
+    )
 
 
 def _close(name: str, defined: set[str]) -> str | None:
@@ -184,6 +193,12 @@ def _differ_by_meaning(name: str, other: str) -> bool:
 def _looks_like_a_name(word: str) -> bool:
     """Whether it can hardly be an ordinary word: ``x_valid``, ``myModel``."""
     return "_" in word.strip("_") or re.match(r"[a-z]+[A-Z]", word) is not None
+
+
+def _ends(name: str) -> set[str]:
+    """The first and the last part of a name: ``x`` and ``train`` of ``x_train``."""
+    parts = name.strip("_").split("_")
+    return {parts[0], parts[-1]}
 
 
 def _is_installed(module: str) -> bool:
