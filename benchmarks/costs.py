@@ -26,18 +26,27 @@ class Cost(Record, frozen=True, kw_only=True):
     """Of all its processes together: nothing else that the machine does is in it."""
     peak_mb: float
     """Resident memory of all its processes together, at most."""
-    own_mb: float
-    """Resident memory of its first process alone, at most: for `nbassay`, without the boxes."""
 
 
 def cost_of(
     command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> Cost:
+    """Run *command* and look at what it takes."""
+    return cost_and_own_memory(command, cwd=cwd, env=env)[0]
+
+
+def cost_and_own_memory(
+    command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> tuple[Cost, int]:
     """
     Run *command* and look at what it takes.
 
     Processes of a sandbox are not waited for by the command, so their processor time is read while
     they run instead of from the system's sum.
+
+    Returns:
+        The cost, and the resident memory in MB that the first process took at most: of `nbassay`
+        itself, without the boxes.
     """
     used: dict[tuple[int, float], float] = {}
     peak = own = 0
@@ -61,9 +70,9 @@ def cost_of(
         if process.returncode:
             text = told.read().decode(errors="replace")[-4000:]
             sys.exit(f"{' '.join(command)}: ended with {process.returncode}\n{text}")
-    return Cost(
+    cost = Cost(
         seconds=round(seconds, 2),
         processor_seconds=round(sum(used.values()), 2),
         peak_mb=round(peak / 1e6),
-        own_mb=round(own / 1e6),
     )
+    return cost, round(own / 1e6)

@@ -21,7 +21,7 @@ from typing import Literal
 
 import nbformat
 from bench import ROOT, origin, write_figures
-from costs import Cost, cost_of
+from costs import Cost, cost_and_own_memory
 
 from nbassay.records import Record
 from nbassay.trust import Origin
@@ -37,6 +37,8 @@ class Grown(Record, frozen=True, kw_only=True):
     learners: int
     jobs: int
     cost: Cost
+    own_mb: float
+    """Resident memory of nbassay itself, at most, without the boxes."""
 
 
 class Figures(Origin, frozen=True, kw_only=True):
@@ -58,11 +60,11 @@ def write_class(folder: Path, count: int) -> None:
         nbformat.write(notebook, folder / f"learner-{number:04}.ipynb")
 
 
-def grade(folder: Path, out: Path, jobs: int) -> Cost:
+def grade(folder: Path, out: Path, jobs: int) -> tuple[Cost, int]:
     """Grade the class in *folder* from nothing."""
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "nbassay", "grade", str(folder), "-o", str(out), "-q"]
-    return cost_of([*command, "--workshop", str(TINY), "-j", str(jobs)])
+    return cost_and_own_memory([*command, "--workshop", str(TINY), "-j", str(jobs)])
 
 
 def table(grown: Sequence[Grown]) -> str:
@@ -76,7 +78,7 @@ def table(grown: Sequence[Grown]) -> str:
         f"| {one.learners} | {one.jobs} | {one.cost.seconds:.1f} "
         f"| {one.cost.seconds / one.learners:.2f} "
         f"| {one.cost.processor_seconds / one.learners:.2f} "
-        f"| {one.cost.own_mb:.0f} MB | {one.cost.peak_mb:.0f} MB |"
+        f"| {one.own_mb:.0f} MB | {one.cost.peak_mb:.0f} MB |"
         for one in grown
     ]
     return "\n".join(lines) + "\n"
@@ -94,8 +96,8 @@ def main() -> int:
     for size in map(int, given.sizes.split(",")):
         write_class(given.output / "class", size)
         for jobs in map(int, given.jobs.split(",")):
-            cost = grade(given.output / "class", given.output / "graded", jobs)
-            grown.append(Grown(learners=size, jobs=jobs, cost=cost))
+            cost, own_mb = grade(given.output / "class", given.output / "graded", jobs)
+            grown.append(Grown(learners=size, jobs=jobs, cost=cost, own_mb=own_mb))
             print(f"{size} learners, {jobs} at once: {cost}", file=sys.stderr)
     print(table(grown), end="")
     if given.figures is not None:

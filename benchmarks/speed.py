@@ -95,7 +95,6 @@ def added(costs: list[Cost]) -> Cost:
         seconds=round(sum(cost.seconds for cost in costs), 2),
         processor_seconds=round(sum(cost.processor_seconds for cost in costs), 2),
         peak_mb=max(cost.peak_mb for cost in costs),
-        own_mb=max(cost.own_mb for cost in costs),
     )
 
 
