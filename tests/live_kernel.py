@@ -12,7 +12,8 @@ from pathlib import Path
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import KernelManager
 
-TIMEOUT_S = 120
+TIMEOUT_S = 600
+"""Of silence: a cell that trains says nothing until it ends, on a busy machine minutes later."""
 CHECK = re.compile(r'<article class="check check-([a-z-]+)".*?class="check-id">([^<]+)<', re.DOTALL)
 WAITING = re.compile(r"Not reached yet: (.+)\.$", re.MULTILINE)
 
