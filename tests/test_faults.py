@@ -15,7 +15,7 @@ import pytest
 from conftest import RIGHT_CELLS, ROOT, TINY, Nbassay, write_notebook
 
 from nbassay.files import UNFINISHED
-from nbassay.sandbox.bubblewrap import find_programs
+from nbassay.sandbox.programs import find_programs
 
 pytestmark = pytest.mark.kernel
 

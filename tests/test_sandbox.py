@@ -29,9 +29,10 @@ from ordinary import ordinary_user
 from nbassay.errors import SandboxError
 from nbassay.records import Ending
 from nbassay.sandbox import Ahead, Box, Limits, Mount, OnFrame, Sandbox
-from nbassay.sandbox.bubblewrap import Bubblewrap, _inner_command, find_programs
+from nbassay.sandbox.bubblewrap import Bubblewrap, _inner_command
 from nbassay.sandbox.choose import choose, trouble_of
 from nbassay.sandbox.probes import probe
+from nbassay.sandbox.programs import find_programs
 from nbassay.sandbox.seccomp import compile_filter
 from nbassay.sandbox.slots import private_uid
 from nbassay.sandbox.supervise import MAX_FRAME_BYTES

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nbassay.errors import SandboxError
 from nbassay.sandbox import Box, Limits, Sandbox
+from nbassay.sandbox.programs import OLDEST, find_programs
 from nbassay.sandbox.unboxed import Unboxed
 
 _HELP = """What to install:
@@ -43,7 +44,7 @@ def _bubblewraps() -> Iterator[Sandbox]:
     """
     if sys.platform != "linux":
         raise SandboxError(f"bubblewrap is for Linux; this is {sys.platform}")
-    from nbassay.sandbox.bubblewrap import OLDEST, Bubblewrap, find_programs  # not there elsewhere
+    from nbassay.sandbox.bubblewrap import Bubblewrap  # not there elsewhere
 
     programs = find_programs()
     if not programs:

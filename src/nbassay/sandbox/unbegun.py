@@ -12,9 +12,10 @@ import contextlib
 import functools
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import psutil
+
+from nbassay.sandbox.usage import is_first_process
 
 BWRAP = "bwrap"
 
@@ -35,12 +36,9 @@ def _is_ours(process: psutil.Process, marks: Sequence[str]) -> bool:
 
 def is_unbegun(process: psutil.Process) -> bool:
     """Whether it is a box's first process that nothing has run in, and whose bwrap is gone."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    numbers = status.partition("NSpid:")[2].splitlines()[0].split()  # ours, then the box's own
     parent = process.parent()
     return (
-        len(numbers) > 1
-        and numbers[-1] == "1"
+        is_first_process(process.pid)
         and not process.children()
         and (parent is None or parent.name() != BWRAP)
     )

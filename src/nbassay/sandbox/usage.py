@@ -35,6 +35,16 @@ def tree_of(pid: int) -> list[int]:
         return []
 
 
+def is_first_process(pid: int) -> bool:
+    """Whether *pid* is the first process of a process namespace below ours; False when it ended."""
+    try:
+        status = _PROC.joinpath(str(pid), "status").read_text(errors="replace")
+    except OSError:
+        return False
+    numbers = status.partition("\nNSpid:")[2].partition("\n")[0].split()  # ours, then its own
+    return len(numbers) > 1 and numbers[-1] == "1"
+
+
 def measure_usage(pids: Sequence[int]) -> Usage:
     """Look at each process once; one that has ended meanwhile counts as nothing."""
     resident = reachable = 0
