@@ -12,12 +12,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from conftest import RIGHT_CELLS, ROOT, write_notebook
+from conftest import RIGHT_CELLS, ROOT, TINY, write_notebook
 
 from nbassay.notebook import decode_notebook
 from nbassay.records import EnvironmentFact
-from nbassay.running import Run, run_notebook
+from nbassay.running import Run, run_notebook, why_not_warm
 from nbassay.sandbox.choose import choose
+from nbassay.sandbox.unboxed import Unboxed
 from nbassay.workbench import Workbench, workbench
 from nbassay.workshop import read_workshop
 
@@ -175,6 +176,16 @@ def test_forks_do_not_hang(bench: Workbench, tmp_path: Path) -> None:
         digests.add(hasher.hexdigest())
 
     assert len(digests) == 1
+
+
+def test_whether_boxes_start_warm_is_found_by_trying() -> None:
+    """
+    What `nbassay doctor` asks: nothing hinders forks here, and without a sandbox there are none.
+    """
+    workshop = read_workshop(TINY)
+
+    assert why_not_warm(workshop, choose()) is None
+    assert "fresh process" in str(why_not_warm(workshop, Unboxed()))
 
 
 def test_the_command_starts_warm_and_can_be_told_not_to(nbassay, tmp_path: Path) -> None:

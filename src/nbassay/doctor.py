@@ -15,6 +15,8 @@ from nbassay.calibration import other_versions, read_calibration
 from nbassay.errors import AssayError, SandboxError
 from nbassay.pristine import read_pristine
 from nbassay.records import Record
+from nbassay.running import why_not_warm
+from nbassay.sandbox import Sandbox
 from nbassay.sandbox.choose import choose
 from nbassay.sandbox.probes import probe
 from nbassay.workshop import find_workshop, read_workshop
@@ -54,6 +56,7 @@ def examine(workshop_folder: Path | None, sandbox_name: str) -> Findings:
     notes: list[str] = []
     walls: list[Wall] = []
     sandbox_told, holds = "none usable", False
+    sandbox: Sandbox | None = None
     try:
         sandbox = choose(sandbox_name)
         sandbox_told = sandbox.mode
@@ -83,6 +86,9 @@ def examine(workshop_folder: Path | None, sandbox_name: str) -> Findings:
                     f"{package} is not installed here, and the workshop's notebooks import it: "
                     "pip install 'nbassay[tensorflow]'"
                 )
+        if sandbox is not None and sandbox.is_isolated:
+            told = why_not_warm(workshop, sandbox)
+            notes += [] if told is None else [f"notebooks start in fresh processes: {told}"]
         if workshop.manifest.calibration is not None:
             calibration = read_calibration(workshop.path(workshop.manifest.calibration))
             told = other_versions(calibration, versions(workshop))

@@ -269,6 +269,23 @@ def could_tell(notebook: Notebook) -> bool:
     return what_tells(source for _index, source in notebook.code_cells) is not None
 
 
+def why_not_warm(workshop: Workshop, sandbox: Sandbox) -> str | None:
+    """Why boxes of *workshop* cannot start as forks here, found by trying; None if they can."""
+    box = Box(
+        argv=[sys.executable, "-I", "-c", "pass"],
+        stdin=b"",
+        mounts=[],
+        env=_environment(),
+        limits=workshop.limits,
+        writable=[HOME, "/tmp"],  # noqa: S108 - inside
+        workdir=HOME,
+        ahead=_ahead(workshop),
+    )
+    with contextlib.closing(sandbox):
+        ending = sandbox.run(box, lambda kind, payload: None, should_stop=lambda: False)
+        return None if ending.is_warm else sandbox.why_not_warm or ending.message
+
+
 def _ahead(workshop: Workshop) -> Ahead:
     """What a box may have imported before it begins: our own, and large libraries of the lab."""
     return Ahead(

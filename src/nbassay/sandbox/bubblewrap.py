@@ -52,6 +52,7 @@ _UP = 'command -v "$1" >/dev/null || { echo "no $1 in the box" >&2; exit 127; };
 # (warnings show them), and ignores children, which makes the kernel reap those that others left.
 _WAIT = """
 import os, signal
+os.closerange(3, 1 << 20)
 for number in (signal.SIGCHLD, signal.SIGINT):
     signal.signal(number, signal.SIG_IGN)
 os.write(1, b".")
