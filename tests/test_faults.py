@@ -153,7 +153,7 @@ def two(tmp_path: Path) -> Path:
 def graded_while_killing(notebooks: Path, out: Path, victim: str) -> tuple[int, str]:
     """Grade a class and kill *victim* of the box that ann's notebook is in; exit code, messages."""
     with subprocess.Popen(
-        [sys.executable, "-m", "nbassay", "grade", notebooks, "-o", out, "-j", "1"],
+        [sys.executable, "-m", "nbassay", "grade", notebooks, "-o", out, "-j", "1", "--no-warm"],
         cwd=TINY,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -162,18 +162,19 @@ def graded_while_killing(notebooks: Path, out: Path, victim: str) -> tuple[int, 
         assert running.stderr is not None
         said = [running.stderr.readline(), running.stderr.readline()]
         assert [line[:5] for line in said] == ["[1/4]", "[2/4]"]  # the controls
-        box_of(running.pid, victim).kill()
+        box_of(running, victim).kill()
         said.append(running.stderr.read())
     return running.returncode, "".join(said)
 
 
-def box_of(grader: int, victim: str) -> psutil.Process:
-    """Wait for a box with an executor in it."""
-    while True:
-        for process in psutil.Process(grader).children(recursive=True):
+def box_of(grader: subprocess.Popen[str], victim: str) -> psutil.Process:
+    """Wait for a box with an executor in it, as long as the grader lives."""
+    while grader.poll() is None:
+        for process in psutil.Process(grader.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 if process.cmdline()[1:4] == ["-I", "-m", "nbassay.inside.executor"]:
-                    return process if victim == "executor" else outermost(process, grader)
+                    return process if victim == "executor" else outermost(process, grader.pid)
+    raise AssertionError("the grader ended, and no executor was seen")
 
 
 def outermost(process: psutil.Process, grader: int) -> psutil.Process:

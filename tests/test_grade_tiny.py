@@ -800,8 +800,8 @@ def test_without_any_sandbox_nothing_is_run(tmp_path: Path) -> None:
     """
     # A machine without bwrap: no test can uninstall it, so the search comes back empty.
     program = (
-        "from nbassay.sandbox import bubblewrap\n"
-        "bubblewrap.find_programs = lambda: []\n"
+        "from nbassay.sandbox import choose\n"
+        "choose.find_programs = lambda: []\n"
         "from nbassay.cli import main\n"
         "main()"
     )
