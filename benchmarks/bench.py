@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import sys
 import time
 from pathlib import Path
@@ -12,6 +14,7 @@ import msgspec
 from nbassay.calibrating import today, tool_versions, versions
 from nbassay.files import write_whole
 from nbassay.records import Record
+from nbassay.trust import Origin
 from nbassay.workshop import Workshop
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +38,14 @@ class Progress:
             print(f"{self._done}/{self._total} {seconds:5.0f} s  {name}: {how}", file=sys.stderr)
 
 
+class Timings(Origin, frozen=True, kw_only=True):
+    """Seconds, and the machine they were taken on: they compare within one run only."""
+
+    machine: str
+    cores: int
+    """Those that the command was allowed."""
+
+
 def origin(workshop: Workshop, command: str) -> dict[str, Any]:
     """The fields of `nbassay.trust.Origin` for figures that *command* gives."""
     return {
@@ -45,7 +56,15 @@ def origin(workshop: Workshop, command: str) -> dict[str, Any]:
     }
 
 
+def this_machine() -> dict[str, Any]:
+    """The fields that `Timings` has besides."""
+    return {
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cores": len(os.sched_getaffinity(0)),
+    }
+
+
 def write_figures(path: Path, figures: Record) -> None:
-    """Write figures for ``docs/trust.md``; the same figures give the same bytes."""
+    """Write figures for a page of ``docs/``; the same figures give the same bytes."""
     write_whole(path, msgspec.json.format(msgspec.json.encode(figures), indent=1) + b"\n")
     print(f"figures: {path}")

@@ -84,7 +84,9 @@ def earlier_runs(submissions: Sequence[Submission], options: RunOptions) -> set[
     for one in submissions:
         folder = evidence_folder(options.out / "learners" / one.learner, 0)
         code = decode_notebook(one.read()).code_digest
-        key = evidence_key(code, options.workshop, options.walls, 0, is_fast=options.is_fast)
+        key = evidence_key(
+            code, options.workshop, options.walls, 0, is_fast=options.shortcuts.is_fast
+        )
         with contextlib.suppress(EvidenceError):
             evidence, _blobs = read_evidence(folder)
             if evidence.notebook == code and evidence.key != key:

@@ -11,8 +11,6 @@ to it. Each notebook has code of its own, so none is run for another. Prints the
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import shutil
 import sys
 from collections.abc import Sequence
@@ -20,11 +18,10 @@ from pathlib import Path
 from typing import Literal
 
 import nbformat
-from bench import ROOT, origin, write_figures
+from bench import ROOT, Timings, origin, this_machine, write_figures
 from costs import Cost, cost_and_own_memory
 
 from nbassay.records import Record
-from nbassay.trust import Origin
 from nbassay.workshop import read_workshop
 
 TINY = ROOT / "tests" / "workshops" / "tiny"
@@ -41,12 +38,10 @@ class Grown(Record, frozen=True, kw_only=True):
     """Resident memory of nbassay itself, at most, without the boxes."""
 
 
-class Figures(Origin, frozen=True, kw_only=True):
+class Figures(Timings, frozen=True, kw_only=True):
     """``benchmarks/figures/growth.json``."""
 
     schema: Literal["nbassay/benchmark-growth/1"]
-    machine: str
-    cores: int
     grown: list[Grown]
 
 
@@ -104,8 +99,7 @@ def main() -> int:
         figures = Figures(
             schema="nbassay/benchmark-growth/1",
             **origin(read_workshop(TINY), "python benchmarks/growth.py -o OUT"),
-            machine=f"{platform.system()} {platform.machine()}",
-            cores=len(os.sched_getaffinity(0)),
+            **this_machine(),
             grown=grown,
         )
         write_figures(given.figures, figures)

@@ -11,8 +11,6 @@ No notebook is run. Prints the table of ``docs/performance.md``.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import shutil
 import sys
 from collections.abc import Sequence
@@ -21,7 +19,7 @@ from typing import Literal
 
 import msgspec
 import numpy as np
-from bench import ROOT, origin, write_figures
+from bench import ROOT, Timings, origin, this_machine, write_figures
 from costs import Cost, cost_of
 from safetensors.numpy import load_file, save_file
 
@@ -36,7 +34,6 @@ from nbassay.store import (
     read_kept,
     submission_files,
 )
-from nbassay.trust import Origin
 from nbassay.workshop import read_workshop
 
 MOVED_BY = 1e-4
@@ -90,12 +87,10 @@ class Size(Record, frozen=True, kw_only=True):
     """``nbassay report``."""
 
 
-class Figures(Origin, frozen=True, kw_only=True):
+class Figures(Timings, frozen=True, kw_only=True):
     """``benchmarks/figures/rescoring.json``."""
 
     schema: Literal["nbassay/benchmark-rescoring/1"]
-    machine: str
-    cores: int
     sizes: list[Size]
 
 
@@ -150,16 +145,13 @@ def main() -> int:
         print(f"{size} learners: {sizes[-1]}", file=sys.stderr)
     print(table(sizes), end="")
     if given.figures is not None:
-        told = origin(workshop, "python benchmarks/rescoring.py GRADED -o OUT")
-        cores = len(os.sched_getaffinity(0))
-        found = Figures(
+        figures = Figures(
             schema="nbassay/benchmark-rescoring/1",
-            machine=f"{platform.system()} {platform.machine()}",
-            cores=cores,
+            **origin(workshop, "python benchmarks/rescoring.py GRADED -o OUT"),
+            **this_machine(),
             sizes=sizes,
-            **told,
         )
-        write_figures(given.figures, found)
+        write_figures(given.figures, figures)
     return 0
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import re
 import shutil
 import sys
@@ -22,13 +21,12 @@ from pathlib import Path
 from typing import Literal
 
 import nbformat
-from bench import ROOT, origin, write_figures
+from bench import ROOT, Timings, origin, this_machine, write_figures
 from costs import Cost, cost_of
-from warm_forks import KEEP_IN
+from warm_forks import CELL, KEEP_IN
 
 from nbassay.pristine import unpack_data
 from nbassay.records import Record
-from nbassay.trust import Origin
 from nbassay.workshop import Workshop, read_workshop
 
 SEED = "import keras\nkeras.utils.set_random_seed({seed})"
@@ -62,12 +60,10 @@ class Timed(Record, frozen=True, kw_only=True):
     """Digest of each submission's trained weights, in the order of submissions."""
 
 
-class Figures(Origin, frozen=True, kw_only=True):
+class Figures(Timings, frozen=True, kw_only=True):
     """``benchmarks/figures/speed.json``."""
 
     schema: Literal["nbassay/benchmark-speed/1"]
-    machine: str
-    cores: int
     timed: list[Timed]
 
 
@@ -206,10 +202,10 @@ def write_scripts(notebooks: list[Path], work: Path, *, is_fast: bool) -> list[P
     written = []
     for one in notebooks:
         notebook = nbformat.read(one, as_version=nbformat.NO_CONVERT)
-        source = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+        cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+        source = CELL.join([*cells, KEEP])
         script = work / f"{one.stem}.py"
-        source = f"{source.replace(COMPILED, FAST_COMPILED) if is_fast else source}\n\n{KEEP}"
-        script.write_text(source, "utf-8")
+        script.write_text(source.replace(COMPILED, FAST_COMPILED) if is_fast else source, "utf-8")
         written.append(script)
     return written
 
@@ -306,9 +302,8 @@ def main() -> int:
     if given.figures is not None:
         figures = Figures(
             schema="nbassay/benchmark-speed/1",
-            **origin(workshop, "python benchmarks/speed.py"),
-            machine=platform.machine(),
-            cores=os.cpu_count() or 1,
+            **origin(workshop, "python benchmarks/speed.py -o OUT --tools PREFIX"),
+            **this_machine(),
             timed=timed,
         )
         write_figures(given.figures, figures)

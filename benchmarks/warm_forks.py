@@ -4,22 +4,43 @@ Scripts in forks of one process that has imported the libraries: what a warm sta
     python benchmarks/warm_forks.py JOBS SCRIPT...
 
 No sandbox, no notebook, nothing is looked at: the limit beside which ``speed.py`` puts nbassay.
-Each script finds the name of a file for its weights in the variable that ``speed.py`` names.
+Each script finds the name of a file for its weights in the variable `KEEP_IN`. What each of its
+cells took, and all of it, goes into the files beside it that `cells_file` and `whole_file` name.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import time
 from pathlib import Path
 
 KEEP_IN = "SPEED_WEIGHTS"
+CELL = "\n\n# %%\n"
+"""Between two cells of a script."""
+
+
+def cells_file(script: Path) -> Path:
+    """Holds the seconds of its cells, as JSON."""
+    return script.with_suffix(".cells.json")
+
+
+def whole_file(script: Path) -> Path:
+    """Holds the seconds from its fork to its end, as JSON."""
+    return script.with_suffix(".whole.json")
 
 
 def run(script: Path) -> None:
     """Run *script* as a Python started with it would."""
     os.environ[KEEP_IN] = str(script.with_suffix(".txt"))
-    exec(compile(script.read_bytes(), script, "exec"), {"__name__": "__main__"})  # noqa: S102
+    scope = {"__name__": "__main__"}
+    seconds = []
+    for cell in script.read_text("utf-8").split(CELL):
+        began = time.monotonic()
+        exec(compile(cell, script, "exec"), scope)  # noqa: S102 - a benchmark's own
+        seconds.append(time.monotonic() - began)
+    cells_file(script).write_text(json.dumps(seconds))
 
 
 def main() -> int:
@@ -31,17 +52,21 @@ def main() -> int:
     import matplotlib.pyplot  # noqa: F401
     import tensorflow  # noqa: F401
 
-    failed = running = 0
+    failed = 0
+    running: dict[int, tuple[Path, float]] = {}
     while scripts or running:
-        if scripts and running < jobs:
-            script = scripts.pop(0)
-            if os.fork() == 0:
+        if scripts and len(running) < jobs:
+            script, began = scripts.pop(0), time.monotonic()
+            pid = os.fork()
+            if pid == 0:
                 run(script)
                 sys.exit(0)
-            running += 1
+            running[pid] = script, began
             continue
-        failed += os.waitstatus_to_exitcode(os.wait()[1]) != 0
-        running -= 1
+        pid, status = os.wait()
+        script, began = running.pop(pid)
+        whole_file(script).write_text(json.dumps(time.monotonic() - began))
+        failed += os.waitstatus_to_exitcode(status) != 0
     return failed
 
 

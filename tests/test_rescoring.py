@@ -1,13 +1,11 @@
-"""The benchmark of scoring and rendering: classes that it grows, figures that are on the page."""
+"""The benchmark of scoring and rendering: the classes that it grows."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
-from bench import FIGURES, ROOT
 from conftest import TINY
-from rescoring import Figures, grow, table
+from rescoring import grow
 from safetensors.numpy import load_file
 from test_classscore import ROWS, lay_class
 
@@ -15,19 +13,6 @@ from nbassay.evidence import ARRAYS_FILE
 from nbassay.pipeline import score_class
 from nbassay.records import SubmissionResult
 from nbassay.workshop import read_workshop
-
-PAGE = ROOT / "docs" / "performance.md"
-
-
-def test_the_page_has_the_committed_figures() -> None:
-    """
-    The table of docs/performance.md is the one that the benchmark printed with the figures.
-    """
-    figures = msgspec.json.decode((FIGURES / "rescoring.json").read_bytes(), type=Figures)
-
-    told = PAGE.read_text("utf-8").partition("<!-- figures -->\n")[2].partition("<!-- end -->")[0]
-    assert told == table(figures.sizes)
-    assert [size.learners for size in figures.sizes] == [1, 8, 32, 128, 300, 1000]
 
 
 def passed(one: SubmissionResult) -> set[str]:

@@ -12,11 +12,11 @@ from test_classrun import Told
 from test_classscore import lay_class
 
 from nbassay.classrun import Task, run_tasks
-from nbassay.cli import time_left
 from nbassay.errors import OutputError
 from nbassay.files import MARK
 from nbassay.inside.channel import TOLD
 from nbassay.places import here
+from nbassay.progress import time_left
 from nbassay.records import Ending
 from nbassay.sandbox import Box, OnFrame
 from nbassay.stages import STAGES, Stages, read_stages

@@ -16,7 +16,7 @@ from conftest import RIGHT_CELLS, ROOT, TINY, write_notebook
 
 from nbassay.notebook import decode_notebook
 from nbassay.records import EnvironmentFact
-from nbassay.running import Run, run_notebook, why_not_warm
+from nbassay.running import Run, Shortcuts, run_notebook, why_not_warm
 from nbassay.sandbox.choose import choose
 from nbassay.sandbox.unboxed import Unboxed
 from nbassay.workbench import Workbench, workbench
@@ -109,7 +109,8 @@ def bench() -> Iterator[Workbench]:
 def ran(bench: Workbench, folder: Path, *cells: str, is_warm: bool) -> Run:
     """One run of a notebook with these cells, in a box that starts as it should."""
     path = write_notebook(folder / "one.ipynb", *cells)
-    run = run_notebook(decode_notebook(path.read_bytes()), bench, is_warm=is_warm)
+    notebook, shortcuts = decode_notebook(path.read_bytes()), Shortcuts(is_warm=is_warm)
+    run = run_notebook(notebook, bench, shortcuts=shortcuts)
     assert run.evidence.ending.reason == "finished"
     assert run.evidence.ending.is_warm == is_warm
     return run

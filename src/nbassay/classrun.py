@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import psutil
 
 from nbassay.errors import (
@@ -27,7 +28,7 @@ from nbassay.notebook import Notebook, decode_notebook, digest_of
 from nbassay.once import Once
 from nbassay.parallel import side_by_side
 from nbassay.places import NotRunError, Place
-from nbassay.running import Run, evidence_key
+from nbassay.running import USUAL, Run, Shortcuts, evidence_key
 from nbassay.stages import Stages
 from nbassay.store import (
     CHALLENGE,
@@ -134,8 +135,7 @@ def run_tasks(
     jobs: int,
     progress: Progress,
     is_fresh: bool = False,
-    is_fast: bool = True,
-    is_warm: bool = False,
+    shortcuts: Shortcuts = USUAL,
     class_run: ClassRun | None = None,
     stages: Stages | None = None,
 ) -> ClassRun:
@@ -147,9 +147,7 @@ def run_tasks(
         place: Where.
         jobs: Boxes at once.
         is_fresh: Run even what was run before.
-        is_fast: Let ``fit`` run many batches a call where that gives the same bits.
-        is_warm: Start boxes as forks of a process that imported the libraries, where no cell can
-            tell and there are enough of them.
+        shortcuts: What may save time; a warm start does only where there are enough tasks.
         class_run: Carried on, if there is one.
         stages: Takes what became of the seconds that the *jobs* had, all together.
 
@@ -164,8 +162,9 @@ def run_tasks(
         workshop=workshop,
         place=place,
         is_fresh=is_fresh,
-        is_fast=is_fast,
-        is_warm=is_warm and len(tasks) >= WORTH_WARMING,
+        shortcuts=msgspec.structs.replace(
+            shortcuts, is_warm=shortcuts.is_warm and len(tasks) >= WORTH_WARMING
+        ),
         once={
             folder: Once(() if is_fresh else evidence_by_key(folder))
             for folder in {task.folder.parent for task in tasks}
@@ -200,8 +199,7 @@ class _Runner:
     workshop: Workshop
     place: Place
     is_fresh: bool
-    is_fast: bool
-    is_warm: bool
+    shortcuts: Shortcuts
     once: Mapping[Path, Once]
     """Folder of submissions → who has what; learners never share with controls."""
     should_stop: Callable[[], bool]
@@ -255,7 +253,9 @@ class _Runner:
             return CHANGED
         notes += notebook.notes
         code = notebook.code_digest
-        key = evidence_key(code, self.workshop, self.place.walls, attempt, is_fast=self.is_fast)
+        key = evidence_key(
+            code, self.workshop, self.place.walls, attempt, is_fast=self.shortcuts.is_fast
+        )
         if not (self.is_fresh and attempt == 0) and has_evidence(task.evidence, key):
             self._keep(task, digest, notes, None, code)
             outputs = read_outputs(folder / EXECUTED_FILE)
@@ -288,8 +288,7 @@ class _Runner:
             run = self.place.run(
                 notebook,
                 attempt=attempt,
-                is_fast=self.is_fast,
-                is_warm=self.is_warm,
+                shortcuts=self.shortcuts,
                 should_stop=self.should_stop,
             )
             stages.add(run.seconds)

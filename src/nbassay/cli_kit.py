@@ -51,8 +51,8 @@ def kit(folder: Path, graded: Path | None, workshop_folder: Path | None, sandbox
 def _sheet_of_a_run(workshop: Workshop, sandbox_name: str) -> SubmissionResult | None:
     """What the reference gets here and now."""
     from nbassay.classrun import control_submissions
-    from nbassay.cli import NoProgress
     from nbassay.pipeline import RunOptions, grade_class
+    from nbassay.progress import NoProgress
     from nbassay.sandbox.choose import choose
     from nbassay.scratch import scratch
 

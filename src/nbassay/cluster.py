@@ -26,7 +26,7 @@ from nbassay.evidence import decode_evidence
 from nbassay.notebook import Notebook
 from nbassay.places import NotRunError
 from nbassay.records import Record
-from nbassay.running import Run, evidence_key, run_notebook
+from nbassay.running import Run, Shortcuts, evidence_key, run_notebook
 from nbassay.sandbox import ProbeResult, Walls
 from nbassay.sandbox.choose import choose
 from nbassay.sandbox.probes import probe
@@ -82,8 +82,7 @@ class Order(Record, frozen=True, kw_only=True):
     digest: str
     content: dict[str, Any]
     attempt: int
-    is_fast: bool
-    is_warm: bool
+    shortcuts: Shortcuts
 
 
 class Delivery(Record, frozen=True, kw_only=True):
@@ -179,8 +178,7 @@ def _run_there(name: str, order: bytes) -> bytes:
         Notebook(digest=told.digest, content=told.content, notes=()),
         _ready[name].bench,
         attempt=told.attempt,
-        is_fast=told.is_fast,
-        is_warm=told.is_warm,
+        shortcuts=told.shortcuts,
     )
     delivery = Delivery(
         evidence=msgspec.json.encode(run.evidence),
@@ -216,8 +214,7 @@ class Cluster:
         notebook: Notebook,
         *,
         attempt: int,
-        is_fast: bool,
-        is_warm: bool,
+        shortcuts: Shortcuts,
         should_stop: Callable[[], bool],
     ) -> Run:
         """
@@ -234,8 +231,7 @@ class Cluster:
             digest=notebook.digest,
             content=notebook.content,
             attempt=attempt,
-            is_fast=is_fast,
-            is_warm=is_warm,
+            shortcuts=shortcuts,
         )
         future = self._client.submit(
             _run_there, self._name, msgspec.msgpack.encode(order), pure=False

@@ -27,6 +27,7 @@ from nbassay.records import SCHEMA_RESULTS, ControlResult, Results, SubmissionRe
 from nbassay.renaming import why_not_renamable
 from nbassay.repeats import may_be_unlucky
 from nbassay.reporting.write import write_reports
+from nbassay.running import USUAL, Shortcuts
 from nbassay.sandbox import ProbeResult, Sandbox, Walls
 from nbassay.scoring import class_notes, judge_control
 from nbassay.stages import Stages, read_stages
@@ -67,10 +68,7 @@ class RunOptions:
     is_fresh: bool
     """Run even what was run before."""
     progress: Progress
-    is_fast: bool = True
-    """Let ``fit`` run many batches a call where that gives the same bits."""
-    is_warm: bool = False
-    """Start boxes as forks of a process that imported the libraries, where no cell can tell."""
+    shortcuts: Shortcuts = USUAL
     challenge: Challenge = "suspicious"
     """Whose notebooks run once more with renamed classes (see `nbassay.renaming`)."""
     sandbox: Sandbox | None = None
@@ -211,8 +209,7 @@ def _run(options: RunOptions, tasks: Sequence[Task], class_run: ClassRun | None)
             jobs=options.jobs,
             progress=options.progress,
             is_fresh=options.is_fresh,
-            is_fast=options.is_fast,
-            is_warm=options.is_warm,
+            shortcuts=options.shortcuts,
             class_run=class_run,
             stages=stages,
         )
@@ -376,7 +373,7 @@ def _write_run_record(
         "cores": os.cpu_count(),
         "sandbox": options.walls.mode,
         "is_isolated": options.walls.is_isolated,
-        "is_warm": options.is_warm,
+        "is_warm": options.shortcuts.is_warm,
         "why_not_warm": None if options.sandbox is None else options.sandbox.why_not_warm,
         "on_a_cluster": options.cluster is not None,
         "probes": [dataclasses.asdict(result) for result in options.probes],

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from nbassay.notebook import Notebook
-from nbassay.running import Run, run_notebook
+from nbassay.running import Run, Shortcuts, run_notebook
 from nbassay.sandbox import Sandbox, Walls
 from nbassay.workbench import Workbench, workbench
 from nbassay.workshop import Workshop
@@ -30,8 +30,7 @@ class Place(Protocol):
         notebook: Notebook,
         *,
         attempt: int,
-        is_fast: bool,
-        is_warm: bool,
+        shortcuts: Shortcuts,
         should_stop: Callable[[], bool],
     ) -> Run:
         """
@@ -59,8 +58,7 @@ class Here:
         notebook: Notebook,
         *,
         attempt: int,
-        is_fast: bool,
-        is_warm: bool,
+        shortcuts: Shortcuts,
         should_stop: Callable[[], bool],
     ) -> Run:
         """Run *notebook* in a box of this machine."""
@@ -68,8 +66,7 @@ class Here:
             notebook,
             self._bench,
             attempt=attempt,
-            is_fast=is_fast,
-            is_warm=is_warm,
+            shortcuts=shortcuts,
             should_stop=should_stop,
         )
 

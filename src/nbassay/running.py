@@ -24,7 +24,7 @@ from nbassay.inside.job import Job
 from nbassay.inside.workspace import FOLDERS, LAB
 from nbassay.notebook import Notebook
 from nbassay.pristine import data_digest
-from nbassay.records import SCHEMA_EVIDENCE, Ending, Evidence
+from nbassay.records import SCHEMA_EVIDENCE, Ending, Evidence, Record
 from nbassay.renaming import Renaming, lay_renamed_labels
 from nbassay.sandbox import Ahead, Box, Mount, OnFrame, Sandbox, Walls
 from nbassay.scratch import scratch
@@ -61,6 +61,18 @@ who killed the executor, the notebook or a machine without memory.
 """
 
 
+class Shortcuts(Record, frozen=True, kw_only=True):
+    """What a run may save time by; none changes a bit of what a notebook computes."""
+
+    is_fast: bool = True
+    """Let ``fit`` and ``evaluate`` run many batches a call (see `nbassay.inside.fastfit`)."""
+    is_warm: bool = False
+    """Start as a fork of a process that imported the libraries, where no cell can tell."""
+
+
+USUAL = Shortcuts()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
     """What one run of a notebook left."""
@@ -78,8 +90,7 @@ def run_notebook(
     bench: Workbench,
     *,
     attempt: int = 0,
-    is_fast: bool = True,
-    is_warm: bool = False,
+    shortcuts: Shortcuts = USUAL,
     seed: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Run:
@@ -89,8 +100,6 @@ def run_notebook(
     Args:
         attempt: 0 first; every attempt has other seeds. `nbassay.store.CHALLENGE` has other names
             for the classes, too, drawn for this run alone.
-        is_fast: Let ``fit`` run many batches a call where that gives the same bits.
-        is_warm: Start as a fork of a process that imported the libraries, where no cell can tell.
         seed: For Python, NumPy and TensorFlow; drawn from the code's digest by default.
         should_stop: Asked several times a second; True ends the box as ``interrupted``.
 
@@ -99,7 +108,7 @@ def run_notebook(
     """
     stages = Stages()
     with stages.stage("collect"), _labels(bench, attempt) as renaming:
-        run = _run(notebook, bench, attempt, is_fast, is_warm, seed, renaming, should_stop, stages)
+        run = _run(notebook, bench, attempt, shortcuts, seed, renaming, should_stop, stages)
     return dataclasses.replace(run, seconds=stages.seconds)
 
 
@@ -118,8 +127,7 @@ def _run(
     notebook: Notebook,
     bench: Workbench,
     attempt: int,
-    is_fast: bool,
-    is_warm: bool,
+    shortcuts: Shortcuts,
     seed: int | None,
     renaming: Renaming | None,
     should_stop: Callable[[], bool],
@@ -141,7 +149,7 @@ def _run(
         attempt=attempt,
         loaders=workshop.manifest.data.loaders,
         typed=workshop.manifest.typed,
-        is_fast=is_fast,
+        is_fast=shortcuts.is_fast,
     )
     box = Box(
         argv=[sys.executable, "-I", "-m", "nbassay.inside.executor"],
@@ -151,7 +159,7 @@ def _run(
         limits=limits,
         writable=[HOME, "/tmp", SCRATCH, *workshop.manifest.data_folders],  # noqa: S108 - inside
         workdir=WORK,
-        ahead=_ahead(workshop) if is_warm and not could_tell(notebook) else None,
+        ahead=_ahead(workshop) if shortcuts.is_warm and not could_tell(notebook) else None,
     )
     for _ in range(MOST_CRASHES):
         collector = Collector()
@@ -163,7 +171,9 @@ def _run(
     evidence = Evidence(
         schema=SCHEMA_EVIDENCE,
         notebook=notebook.code_digest,
-        key=evidence_key(notebook.code_digest, workshop, sandbox, attempt, is_fast=is_fast),
+        key=evidence_key(
+            notebook.code_digest, workshop, sandbox, attempt, is_fast=shortcuts.is_fast
+        ),
         data=data_digest(workshop),
         sandbox=sandbox.mode,
         is_isolated=sandbox.is_isolated,

@@ -1,0 +1,103 @@
+"""docs/performance.md: its tables are those of committed figures, and the figures are whole."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+import speed
+from account import AROUND, OTHERS, PARTS, in_parts
+from costs import Cost
+from performance_page import (
+    PAGE,
+    filled,
+    read_account,
+    read_growth,
+    read_rescoring,
+    read_speed,
+    tables,
+)
+
+
+def test_the_page_has_the_committed_figures() -> None:
+    """
+    Every table of docs/performance.md is the one of the figures, with where they were taken.
+    """
+    text = PAGE.read_text("utf-8")
+
+    assert text == filled(text, tables()), "run: python benchmarks/performance_page.py"
+
+
+def test_every_tool_ran_the_same_classes_and_trained_the_same_weights() -> None:
+    """
+    No tool is missing, none was timed in another run, and all came to the same bits.
+    """
+    timed = read_speed().timed
+
+    assert [(one.submissions, one.tool) for one in timed] == [
+        (size, tool) for size in (1, 8) for tool in speed.TOOLS
+    ]
+    for size in (1, 8):
+        weights = {tuple(one.weights) for one in timed if one.submissions == size}
+        assert len(weights) == 1
+        (digests,) = weights
+        assert len(set(digests)) == size
+        assert all(len(digest) == 64 for digest in digests)
+
+
+def test_classes_of_every_size_were_measured() -> None:
+    """
+    The sizes that the page speaks of are those of its tables.
+    """
+    assert [(one.learners, one.jobs) for one in read_growth().grown] == [
+        (size, jobs) for size in (1, 8, 32, 128) for jobs in (1, 2)
+    ]
+    assert [one.learners for one in read_rescoring().sizes] == [1, 8, 32, 128, 300, 1000]
+
+
+def test_a_tool_that_trains_other_weights_is_told() -> None:
+    """
+    The table says of each tool how much slower it was, and whether its weights are nbassay's.
+    """
+    ours = speed.Timed(
+        tool="nbassay grade",
+        submissions=1,
+        cost=Cost(seconds=10.0, processor_seconds=12.0, peak_mb=900.0),
+        weights=["a" * 64],
+    )
+    slow = Cost(seconds=25.0, processor_seconds=30.0, peak_mb=800.0)
+    other = msgspec.structs.replace(ours, tool="otter run", cost=slow, weights=["b" * 64])
+
+    *_, first, second = speed.table([ours, other]).splitlines()
+
+    assert first == "| 1 | nbassay grade | 10.0 | 6.0 | 1.00 | 12.0 | 900 MB | yes |"
+    assert second == "| 1 | otter run | 25.0 | 2.4 | 2.50 | 30.0 | 800 MB | no |"
+
+
+def test_the_account_adds_up() -> None:
+    """
+    Every second of a notebook is in one part, and both ways have the same parts.
+    """
+    cells = [("import keras", 1.0), ("model = keras.Sequential()", 0.25), ("x = 1", 0.5)]
+    cells += [("model.fit(x, y)", 4.0), ("model.evaluate(x, y)", 0.5), ("print(model)", 0.25)]
+
+    told = in_parts(cells, whole=8.0)
+
+    assert told == {
+        OTHERS: 1.75,
+        "the network built and compiled": 0.25,
+        "predicted and evaluated": 0.5,
+        "the network trained": 4.0,
+        AROUND: 1.5,
+    }
+    committed = read_account()
+    for way in (committed.forks, committed.nbassay):
+        assert set(way.parts) == {*PARTS, OTHERS, AROUND}
+        assert way.learners <= way.cost.seconds * committed.cores
+
+
+def test_a_page_without_a_marker_is_told() -> None:
+    """
+    A table that has no place on the page is not lost silently.
+    """
+    with pytest.raises(ValueError, match="<!-- speed -->"):
+        filled("# Nothing\n", {"speed": "| a |\n"})
