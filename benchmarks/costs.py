@@ -13,8 +13,11 @@ import psutil
 
 from nbassay.records import Record
 
-LOOK_S = 0.02
-"""Between two looks at the processes; what one did after the last look at it is not seen."""
+LOOK_S = 0.1
+"""
+Between two looks at the processes; what one did after the last look at it is not seen. Looking more
+often takes from a command that uses all cores, and nothing from one that leaves a core idle.
+"""
 
 
 class Cost(Record, frozen=True, kw_only=True):

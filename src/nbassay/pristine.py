@@ -8,6 +8,7 @@ training set, 60000..69999 the test set. -1 is a row of none.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gzip
 import hashlib
 import io
@@ -175,9 +176,17 @@ def unpack_data(workshop: Workshop, folder: Path) -> list[Path]:
 
 
 def _read_idx(workshop: Workshop, name: str) -> np.ndarray:
-    packed = read_pinned(workshop, name)
     try:
-        array = idx2numpy.convert_from_file(io.BytesIO(gzip.decompress(packed)))
+        return _unpacked(read_pinned(workshop, name))
+    except DataError:
+        raise
     except Exception as error:
         raise DataError(f"{name}: not a gzipped IDX file: {error}") from error
-    return np.asarray(array)
+
+
+@functools.lru_cache(maxsize=8)
+def _unpacked(packed: bytes) -> np.ndarray:
+    """What a packed IDX file holds; a command asks several times for the same few."""
+    array = np.asarray(idx2numpy.convert_from_file(io.BytesIO(gzip.decompress(packed))))
+    array.flags.writeable = False
+    return array

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from nbassay.errors import SandboxError
 from nbassay.sandbox.descriptors import is_readable, new_pipe, read_now
-from nbassay.sandbox.usage import is_first_process, tree_of
+from nbassay.sandbox.usage import OF_ALL, is_first_process, tree_of
 from nbassay.sandbox.warm import Guest, Program, Zygote
 
 _START_S = 30.0  # for bwrap to tell the box's first process
@@ -108,7 +108,8 @@ class BwrapRunning:
                     stream.close()
 
     def pids(self) -> list[int]:
-        return tree_of(self.process.pid) + (self._guest.pids() if self._guest else [])
+        guest = None if self._guest is None else self._guest.pid
+        return OF_ALL.trees_of([self.process.pid] if guest is None else [self.process.pid, guest])
 
     def files(self) -> int:
         # bwrap cannot bound how many files a tmpfs takes, so they are counted, from outside.

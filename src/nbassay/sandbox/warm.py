@@ -26,7 +26,6 @@ from typing import Any
 from nbassay.errors import SandboxError
 from nbassay.inside.zygote import OK
 from nbassay.sandbox import Box
-from nbassay.sandbox.usage import tree_of
 
 _READY_S = 120.0  # for imports, on a machine that has much else to do
 _JOIN_S = 30.0
@@ -54,12 +53,10 @@ class Guest:
         self._process_fd = process_fd
         self._reply = reply
 
-    def pids(self) -> list[int]:
-        """Ids of it and its descendants; none when it is gone."""
-        pid = _pid_of(self._process_fd)
-        found = tree_of(pid) if pid is not None else []
-        # If it ended meanwhile its number may be somebody else's by now.
-        return found if _pid_of(self._process_fd) == pid else []
+    @property
+    def pid(self) -> int | None:
+        """Its id; None when it is gone."""
+        return _pid_of(self._process_fd)
 
     def wait(self, timeout_s: float) -> bool:
         """
