@@ -301,6 +301,7 @@ def main() -> None:
             return
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     asyncio.run(run(job, pipe, kernel))
+    os._exit(0)  # all is sent; what ends with the box need not be taken apart first
 
 
 if __name__ == "__main__":

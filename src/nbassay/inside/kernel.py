@@ -6,10 +6,12 @@ Started by the executor as ``python -m nbassay.inside.kernel -f CONNECTION_FILE`
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import resource
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from nbassay.inside.stand_ins.network import answer_downloads
 from nbassay.inside.workspace import home_folders
 from nbassay.records import EnvironmentFact
 
+DEBUGGER = "debugpy"
 INTERACTIVE_SHELL = "IPython.core.interactiveshell"
 
 
@@ -148,6 +151,17 @@ def see_modules_of_the_notebook() -> None:
         sys.path.insert(next(installed, 0), "")
 
 
+@contextlib.contextmanager
+def _without_debugger() -> Iterator[None]:
+    """Let the kernel start without the debugger of a front end, whose import takes longest."""
+    assert DEBUGGER not in sys.modules
+    sys.modules[DEBUGGER] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[DEBUGGER]
+
+
 def main() -> None:
     """Start the kernel with a probe in it."""
     from ipykernel.kernelapp import IPKernelApp
@@ -158,7 +172,8 @@ def main() -> None:
     # Said again, since a fork has read its default before it had this parent.
     parent = int(os.environ.get("JPY_PARENT_PID") or 0)
     application = IPKernelApp.instance(parent_handle=parent)
-    application.initialize()
+    with _without_debugger():
+        application.initialize()
     Probe(settings, application.shell).install()
     application.start()
 
