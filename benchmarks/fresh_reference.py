@@ -5,7 +5,8 @@ How often right work fails: the reference graded again and again, every time wit
 
 Seeds come from the digest of the code. Each run gets the reference with a number in a comment:
 other code, the same work. Evidence is kept in OUT, so a second call runs only what is missing. With
-``--keep-earlier`` runs that an earlier nbassay made stay, too: they are scored with today's checks
+``--keep-earlier`` runs that an earlier nbassay made, or the same beside other libraries than the
+lab's, stay, too, if Python and the lab's packages were these: they are scored with today's checks
 and bounds, and counted apart. Exit code 0 when no run lost a point.
 """
 
@@ -16,6 +17,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import platform
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -23,6 +25,7 @@ from pathlib import Path
 
 from bench import ROOT, Progress, origin, write_figures
 
+from nbassay.calibrating import versions
 from nbassay.calibration import read_calibration
 from nbassay.classrun import default_jobs
 from nbassay.errors import EvidenceError
@@ -79,7 +82,11 @@ def refuse_known_seeds(workshop: Workshop, submissions: Sequence[Submission]) ->
 
 
 def earlier_runs(submissions: Sequence[Submission], options: RunOptions) -> set[str]:
-    """Those whose whole evidence lies in OUT and was not made by this nbassay on this machine."""
+    """
+    Those whose whole evidence lies in OUT, with this Python and these packages of the lab, but of
+    another nbassay, or beside other libraries.
+    """
+    usual = (platform.python_version(), versions(options.workshop))
     found = set()
     for one in submissions:
         folder = evidence_folder(options.out / "learners" / one.learner, 0)
@@ -89,7 +96,9 @@ def earlier_runs(submissions: Sequence[Submission], options: RunOptions) -> set[
         )
         with contextlib.suppress(EvidenceError):
             evidence, _blobs = read_evidence(folder)
-            if evidence.notebook == code and evidence.key != key:
+            told = [fact for fact in evidence.facts if isinstance(fact, EnvironmentFact)]
+            ran_as_usual = bool(told) and all(usual == (at.python, at.packages) for at in told)
+            if evidence.notebook == code and evidence.key != key and ran_as_usual:
                 found.add(one.learner)
     return found
 
@@ -125,7 +134,9 @@ def main() -> int:
     parser.add_argument("-n", "--runs", type=int, default=200)
     parser.add_argument("-j", "--jobs", type=int, default=None)
     parser.add_argument(
-        "--keep-earlier", action="store_true", help="do not run again what an earlier nbassay ran"
+        "--keep-earlier",
+        action="store_true",
+        help="do not run again what an earlier nbassay ran with the same packages",
     )
     parser.add_argument("--figures", type=Path, help="file to write the figures to")
     given = parser.parse_args()

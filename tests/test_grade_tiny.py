@@ -372,8 +372,9 @@ def test_fresh_runs_are_counted_and_reported(
     copied: Path, workshop: Path, tmp_path: Path, nbassay: Nbassay
 ) -> None:
     """
-    The benchmark counts runs of the reference, a second call runs nothing again, and what it wrote
-    is in results.json, the same bytes each time, and on the class page.
+    The benchmark counts runs of the reference, a second call runs nothing again, nor does one
+    beside other libraries that keeps earlier ones and counts them, and what it wrote is in
+    results.json, the same bytes each time, and on the class page.
     """
     figures = workshop / "reference" / "trust.json"
     command = [
@@ -390,6 +391,16 @@ def test_fresh_runs_are_counted_and_reported(
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert "seeds: 2, 2 of them different" in first.stdout
     assert (first.stderr.count(": done"), second.stderr.count(": done")) == (2, 0)
+    told = tmp_path / "other" / "other-1.0.dist-info"
+    told.mkdir(parents=True)
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    beside = subprocess.run(
+        [*command, "--keep-earlier"],
+        env={**os.environ, "PYTHONPATH": str(told.parent)},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert (beside.returncode, beside.stderr.count(": done")) == (0, 0), beside.stderr
+    assert json.loads(figures.read_text())["earlier"] == 2
     assert nbassay("score", copied, cwd=workshop).returncode == 0
     before = (copied / "results.json").read_bytes()
     assert nbassay("score", copied, cwd=workshop).returncode == 0

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from packaging.utils import canonicalize_name
 
 import nbassay
 from nbassay.evidence import Collector
@@ -43,12 +44,16 @@ BESIDE_THE_PROBE = (
     "graph.py",
     "measure.py",
     "network.py",
+    "notebook.py",
     "observed.py",
+    "pristine.py",
     "records.py",
     "renaming.py",
+    "running.py",
+    "sandbox",
     "secondbox.py",
 )
-"""Modules that decide what evidence holds, besides those inside the box."""
+"""Modules and packages that decide what evidence holds, besides those inside the box."""
 PROGRAMS = ("nbassay.inside.executor", "nbassay.inside.kernel")
 LARGE = ("tensorflow", "keras")
 """Libraries that take seconds to import, and can be imported ahead (see `nbassay.inside.ahead`)."""
@@ -233,14 +238,18 @@ def _with_second_box(
 def evidence_key(
     code_digest: str, workshop: Workshop, walls: Walls, attempt: int, *, is_fast: bool
 ) -> str:
-    """Names what a run depends on: equal keys need no second run."""
-    packages = {"nbassay": metadata.version("nbassay"), "python": platform.python_version()}
-    for name in workshop.manifest.packages:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            packages[name] = metadata.version(name)
+    """
+    Names what a run depends on: equal keys need no second run.
+
+    nbassay's version is not in it, but the sources that decide what evidence holds: environment and
+    seeds are among them.
+    """
     parts = [
         SCHEMA_EVIDENCE,
-        packages,
+        platform.machine(),
+        platform.python_version(),
+        _libraries(),
+        workshop.manifest.packages,
         workshop.manifest.data_folders,
         workshop.manifest.data.loaders,
         workshop.manifest.typed,
@@ -256,6 +265,21 @@ def evidence_key(
 
 
 @functools.cache
+def _libraries() -> list[tuple[str, str]]:
+    """
+    Name and version of whatever is installed, but for nbassay: a notebook may use any of it.
+
+    A package that is there twice counts twice: which one is imported is not asked.
+    """
+    installed = {
+        (canonicalize_name(one.metadata["Name"]), one.version)
+        for one in metadata.distributions()
+        if "Name" in one.metadata  # an uninstallation that broke off leaves none
+    }
+    return sorted(found for found in installed if found[0] != "nbassay")
+
+
+@functools.cache
 def _probe_digest() -> str:
     """
     Of the sources that run in a box or say what does: another probe may see other things, another
@@ -263,7 +287,10 @@ def _probe_digest() -> str:
     """
     hasher = hashlib.sha256()
     package = Path(nbassay.__file__).parent
-    sources = [*(package / "inside").rglob("*.py"), *(package / name for name in BESIDE_THE_PROBE)]
+    places = [package / name for name in ("inside", *BESIDE_THE_PROBE)]
+    sources = [
+        path for place in places for path in (place.rglob("*.py") if place.is_dir() else [place])
+    ]
     for path in sorted(sources):
         hasher.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
     return hasher.hexdigest()

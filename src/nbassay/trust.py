@@ -48,7 +48,10 @@ class Trust(Origin, frozen=True, kw_only=True):
     repeated: int
     """Runs that were made again with fresh seeds."""
     earlier: int = 0
-    """Runs that an earlier nbassay made, scored again under these bounds."""
+    """
+    Runs that another nbassay made, or this one beside other libraries than the lab's packages;
+    scored again under these bounds.
+    """
 
     @property
     def chance(self) -> tuple[float, float]:
