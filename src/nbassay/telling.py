@@ -2,17 +2,19 @@
 Which notebooks could tell a process with libraries imported ahead from a fresh one.
 
 They get a fresh one. What is looked for is written in the code: a setting that a library reads when
-it is imported, a look at what is imported, a module that is only there because something else
-imported it. Whatever cannot be read counts as such.
+it is imported, a file that one reads then, a module of the notebook's own in place of an installed
+one, a look at what is imported, a module that is only there because something else imported it.
+Whatever cannot be read counts as such.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 _WORDS = {
@@ -21,9 +23,15 @@ _WORDS = {
         r"|\bMPL(?:BACKEND|CONFIGDIR)\b|\bPYTHON[A-Z]{4,}\b"
     ),
     "the environment": re.compile(r"\b(?:environ\w*|putenv|unsetenv|set_env|dotenv)\b|%\s*env\b"),
+    "a file that libraries read": re.compile(
+        r"""keras\.json|[/\\"']\.keras\b(?![/\\]datasets)"""
+        r"""|matplotlibrc|matplotlib\.rc\b(?!\s*\()|\.mplstyle|stylelib"""
+    ),
     "what is imported": re.compile(r"\bmodules\b|\bmeta_path\b"),
     "Matplotlib's backend": re.compile(r"\b(?:matplotlib|mpl)\s*\.\s*use\b|\bimport\s+use\b"),
 }
+_OF_A_MODULE = re.compile(r"(?<!\w)(?<!\w/)((?:\w+/)*\w*)\.pyc?\b")
+"""The name of a file with a module, and of the folders that it lies in as far as they are told."""
 _OF_IPYTHON = re.compile(r"^\s*[%!].*$", re.MULTILINE)
 _WHOLE = ("numpy", "tensorflow", "keras")
 """There with all their modules, however they are imported."""
@@ -35,6 +43,9 @@ def what_tells(sources: Iterable[str]) -> str | None:
     for what, pattern in _WORDS.items():
         if pattern.search(text):
             return what
+    for place in {found.group(1) for found in _OF_A_MODULE.finditer(text)}:
+        if any(not name or _is_installed(name) for name in place.split("/")):
+            return f"a file {place}.py, which may be imported in place of an installed module"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd escapes: the kernel will tell of them
@@ -75,9 +86,20 @@ def _reached(nodes: list[ast.AST]) -> Iterator[str]:
 
 def _is_module(package: str, name: str) -> bool:
     """Whether an installed *package* has a module *name*; nothing is imported to find out."""
-    spec = PathFinder.find_spec(package)
+    spec = _found(package)
     folders = spec.submodule_search_locations if spec is not None else None
     return any(
         (Path(folder) / name).is_dir() or any(Path(folder).glob(f"{name}.*"))
         for folder in folders or ()
     )
+
+
+def _is_installed(name: str) -> bool:
+    """Whether ``import`` *name* finds something here; nothing is imported to find out."""
+    return name in sys.stdlib_module_names or _found(name) is not None
+
+
+def _found(name: str) -> ModuleSpec | None:
+    """Where an import finds *name*; the current folder, of which no box knows, is left out."""
+    here = Path.cwd()
+    return PathFinder.find_spec(name, [entry for entry in sys.path if Path(entry) != here])
