@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
-import psutil
 
 from nbassay.errors import (
     AssayError,
@@ -24,6 +23,7 @@ from nbassay.errors import (
 from nbassay.evidence import read_evidence, write_evidence
 from nbassay.executed import executed_notebook, read_outputs
 from nbassay.files import refuse_link, write_whole
+from nbassay.machine import free_bytes, usable_cores
 from nbassay.notebook import Notebook, decode_notebook, digest_of
 from nbassay.once import Once
 from nbassay.parallel import side_by_side
@@ -98,10 +98,21 @@ class ClassRun:
 
 
 def default_jobs() -> int:
-    """As many boxes as cores, as far as the memory reaches."""
-    has_affinity = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return max(1, min(cores, int(psutil.virtual_memory().available) // MEMORY_A_BOX))
+    """As many boxes as cores, as far as the memory reaches: both as this process may use them."""
+    return max(1, min(usable_cores(), free_bytes() // MEMORY_A_BOX))
+
+
+def why_not_all_cores() -> str | None:
+    """What keeps `default_jobs` below the number of the machine's cores; None if nothing does."""
+    jobs, cores = default_jobs(), os.cpu_count() or 1
+    if jobs >= cores:
+        return None
+    free_gb = max(0, free_bytes()) / (1 << 30)
+    return (
+        f"{jobs} at once by default on {cores} cores: this process may use {usable_cores()} "
+        f"of them and {free_gb:.1f} GB more memory, {MEMORY_A_BOX >> 30} GB for each notebook; "
+        "-j takes another number"
+    )
 
 
 def control_submissions(workshop: Workshop, *, only: str | None = None) -> list[Submission]:

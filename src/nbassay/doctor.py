@@ -12,6 +12,7 @@ from rich.text import Text
 
 from nbassay.calibrating import versions
 from nbassay.calibration import other_versions, read_calibration
+from nbassay.classrun import why_not_all_cores
 from nbassay.errors import AssayError, SandboxError
 from nbassay.pristine import read_pristine
 from nbassay.records import Record
@@ -95,6 +96,8 @@ def examine(workshop_folder: Path | None, sandbox_name: str) -> Findings:
             notes += [] if told is None else [told]
     except AssayError as error:
         problems.append(str(error))
+    fewer = why_not_all_cores()
+    notes += [] if fewer is None else [fewer]
     return Findings(
         machine=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),

@@ -38,14 +38,14 @@ JOBS = click.option(
     "--jobs",
     metavar="N",
     type=click.IntRange(1, 256),
-    help="Boxes at once.  [default: as many as cores]",
+    help="Boxes at once.  [default: as many as cores and memory allow]",
 )
 PROCESSES = click.option(
     "-j",
     "--jobs",
     metavar="N",
     type=click.IntRange(1, 256),
-    help="Processes at once.  [default: as many as cores]",
+    help="Processes at once.  [default: as many as cores and memory allow]",
 )
 TIMEOUT = click.option(
     "--timeout",
