@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -24,19 +25,22 @@ def side_by_side(
         stop: Set when the caller leaves early (an error, Ctrl-C): work that runs should end, what
             has not begun never does. The caller goes on once all of it has ended.
     """
+    waiting: dict[Future[Result], Item] = {}
+    ended: SimpleQueue[Future[Result]] = SimpleQueue()
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        usual = threading.stack_size(STACK_BYTES)
         try:
-            waiting = {pool.submit(work, item): item for item in items}
-        finally:
-            threading.stack_size(usual)
-        try:
+            usual = threading.stack_size(STACK_BYTES)
+            try:
+                for item in items:
+                    future = pool.submit(work, item)
+                    waiting[future] = item
+                    future.add_done_callback(ended.put)
+            finally:
+                threading.stack_size(usual)
             while waiting:
-                finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield waiting.pop(future), future.result()
-        finally:
-            if waiting:
-                stop.set()
-            for future in waiting:
-                future.cancel()
+                future = ended.get()
+                yield waiting.pop(future), future.result()
+        except BaseException:  # also GeneratorExit: the caller has left
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
