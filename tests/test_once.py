@@ -55,17 +55,15 @@ def test_same_code_is_run_once_and_told(hand_in: Path, tmp_path: Path, nbassay: 
         done = nbassay("grade", hand_in, "-o", out, "-j", "2", *fresh)
 
         assert done.returncode == 0, done.stderr
-        told = sorted(line.partition("] ")[2] for line in done.stderr.splitlines())
-        same = [line for line in told if line.endswith(": same code as another, run once")]
+        lines = sorted(line.partition("] ")[2] for line in done.stderr.splitlines())
+        same = [line for line in lines if line.endswith(": same code as another, run once")]
         assert [line.partition(":")[0] in ("quincy", "xander") for line in same] == [True]
-        assert sum(line.endswith(": done") for line in told) == 5  # three of them and the controls
+        assert sum(line.endswith(": done") for line in lines) == 5  # three of them and the controls
     results, sheets = results_of(out), by_learner(out)
     assert results.identical == [["quincy", "xander"]]
     assert sheets["quincy"].checks == sheets["xander"].checks
-    note = (
-        "its code cells are those of another submission of this class, too: they were run once "
-        "for all"
-    )
+    told = "its code cells are those of another submission of this class, too"
+    note = f"{told}: one run may serve for all"
     assert [note in sheets[name].notes for name in sorted(sheets)] == [False, False, True, True]
     for name, other in (("quincy", "xander"), ("xander", "quincy")):
         page = (out / "learners" / name / "report.html").read_text()

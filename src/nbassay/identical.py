@@ -42,4 +42,5 @@ def with_notes_of_same_code(
 
 def _note(others: int) -> str:
     whose = "another submission" if others == 1 else f"{others} other submissions"
-    return f"its code cells are those of {whose} of this class, too: they were run once for all"
+    # Not that it did: they may have been run apart, before an upgrade or after a failure of ours.
+    return f"its code cells are those of {whose} of this class, too: one run may serve for all"

@@ -605,6 +605,6 @@ class Results(Record, frozen=True, kw_only=True):
     notes: list[str] = []
     """What an instructor must know of the class as a whole."""
     identical: list[list[str]] = []
-    """Learners whose code is the same, by name: it was run once for all of them."""
+    """Learners whose code is the same, by name; one run may serve for all of them."""
     fresh_runs: FreshRuns | None = None
     """None when the workshop names no such figures, or they were measured under other bounds."""
