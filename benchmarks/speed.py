@@ -254,21 +254,26 @@ TOOLS: dict[str, tuple[Tool, str | None]] = {
 
 
 def table(timed: list[Timed]) -> str:
-    """The table of ``docs/performance.md``."""
+    """The table of ``docs/performance.md``: × is the value before it, divided by nbassay's."""
     lines = [
-        "| submissions | tool | seconds | submissions a minute | times slower than nbassay "
-        "| processor seconds each | memory | same weights |",
-        "| --: | :-- | --: | --: | --: | --: | --: | :-- |",
+        "| submissions | tool | seconds | submissions a minute | × | processor seconds each | × "
+        "| memory | × | same weights |",
+        "| --: | :-- | --: | --: | --: | --: | --: | --: | --: | :-- |",
     ]
     ours = {one.submissions: one for one in timed if one.tool == "nbassay grade"}
     for one in sorted(timed, key=lambda each: each.submissions):
         count, cost = one.submissions, one.cost
-        base = ours.get(count)
-        ratio = "" if base is None else f"{cost.seconds / base.cost.seconds:.2f}"
-        same = "" if base is None else "yes" if one.weights == base.weights else "no"
+        speed, processor, memory, same = "", "", "", ""
+        if count in ours:
+            base = ours[count].cost
+            speed = f"{base.seconds / cost.seconds:.2f}"
+            processor = f"{cost.processor_seconds / base.processor_seconds:.2f}"
+            memory = f"{cost.peak_mb / base.peak_mb:.2f}"
+            same = "yes" if one.weights == ours[count].weights else "no"
         lines.append(
             f"| {count} | {one.tool} | {cost.seconds:.1f} | {60 * count / cost.seconds:.1f} "
-            f"| {ratio} | {cost.processor_seconds / count:.1f} | {cost.peak_mb:,.0f} MB | {same} |"
+            f"| {speed} | {cost.processor_seconds / count:.1f} | {processor} "
+            f"| {cost.peak_mb:,.0f} MB | {memory} | {same} |"
         )
     return "\n".join(lines) + "\n"
 

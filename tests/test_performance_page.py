@@ -56,7 +56,8 @@ def test_classes_of_every_size_were_measured() -> None:
 
 def test_a_tool_that_trains_other_weights_is_told() -> None:
     """
-    The table says of each tool how much slower it was, and whether its weights are nbassay's.
+    The table says of each tool how its speed, processor seconds and memory compare with nbassay's,
+    if that ran as many submissions, and whether its weights are the same.
     """
     ours = speed.Timed(
         tool="nbassay grade",
@@ -69,8 +70,11 @@ def test_a_tool_that_trains_other_weights_is_told() -> None:
 
     *_, first, second = speed.table([ours, other]).splitlines()
 
-    assert first == "| 1 | nbassay grade | 10.0 | 6.0 | 1.00 | 12.0 | 900 MB | yes |"
-    assert second == "| 1 | otter run | 25.0 | 2.4 | 2.50 | 30.0 | 800 MB | no |"
+    assert first == "| 1 | nbassay grade | 10.0 | 6.0 | 1.00 | 12.0 | 1.00 | 900 MB | 1.00 | yes |"
+    assert second == "| 1 | otter run | 25.0 | 2.4 | 0.40 | 30.0 | 2.50 | 800 MB | 0.89 | no |"
+    assert speed.table([other]).endswith(
+        "| 1 | otter run | 25.0 | 2.4 |  | 30.0 |  | 800 MB |  |  |\n"
+    )
 
 
 def test_the_account_adds_up() -> None:
