@@ -141,6 +141,22 @@ def shown(run: Run) -> list[Any]:
     return found
 
 
+def test_no_debugger_is_started_and_a_notebook_may_import_one(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    """
+    The kernel starts without the debugger of a front end, which is as importable as before.
+    """
+    cells = [
+        "import sys\nprint('debugpy' in sys.modules)",
+        "import debugpy\nprint(debugpy.__name__)",
+    ]
+
+    run = ran(bench, tmp_path, *cells, is_warm=False)
+
+    assert [texts["stdout"] for _, texts, _ in shown(run)] == ["False\n", "debugpy\n"]
+
+
 @pytest.mark.parametrize(
     "cells", [pytest.param(cells, id=name, marks=with_tensorflow) for name, cells in CASES.items()]
 )
