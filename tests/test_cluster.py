@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 from conftest import RIGHT_CELLS, TINY, Nbassay, write_notebook
+
+from nbassay import cluster as cluster_module
+from nbassay.cluster import delivered_within, open_cluster
+from nbassay.errors import ClusterError
+from nbassay.notebook import Notebook, decode_notebook
+from nbassay.options import CONTROL_WRONG, NOT_RUN
+from nbassay.places import NotRunError, Place
+from nbassay.running import USUAL
+from nbassay.sandbox.programs import find_programs
+from nbassay.workshop import read_workshop
 
 pytest.importorskip("distributed")
 pytestmark = pytest.mark.kernel
@@ -36,7 +50,9 @@ class Cluster:
         self._folder = folder
         self._stack = stack
         self._file = folder / "scheduler.json"
-        self._start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        self.scheduler = self._start(
+            *("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        )
         wait_for(self._is_up)
         self.address: str = json.loads(self._file.read_text())["address"]
 
@@ -45,7 +61,7 @@ class Cluster:
             return "address" in json.loads(self._file.read_text())
         return False
 
-    def _start(self, module: str, *options: str) -> subprocess.Popen[bytes]:
+    def _start(self, module: str, *options: str, **environment: str) -> subprocess.Popen[bytes]:
         log = self._stack.enter_context((self._folder / f"{module}.log").open("ab"))
         process = self._stack.enter_context(
             subprocess.Popen(
@@ -55,16 +71,18 @@ class Cluster:
                 ],
                 stdout=log,
                 stderr=log,
+                env={**os.environ, **environment},
             )
         )
         self._stack.callback(process.kill)
         return process
 
-    def worker(self) -> subprocess.Popen[bytes]:
+    def worker(self, *options: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start one that runs a box at a time; what it runs ends with it."""
         return self._start(
             *("dask_worker", "--host", "127.0.0.1", "--nthreads", "1"),
-            *("--no-nanny", "--no-dashboard", "--local-directory", str(self._folder)),
+            *("--no-nanny", "--no-dashboard", "--local-directory", str(self._folder), *options),
+            **environment,
         )
 
 
@@ -187,25 +205,241 @@ def test_no_scheduler(submissions: Path, tmp_path: Path, nbassay: Nbassay) -> No
     assert not (tmp_path / "out").exists()
 
 
+def other_packages(folder: Path) -> dict[str, str]:
+    """What makes a worker see another NumPy among the installed packages."""
+    told = folder / "other" / "numpy-0.1.dist-info"
+    told.mkdir(parents=True)
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.1\n")
+    return {"PYTHONPATH": str(told.parent)}
+
+
+def no_walls(folder: Path) -> dict[str, str]:
+    """What makes a worker find a bwrap that starts, and keeps nothing from the machine."""
+    program = folder / "bin" / "bwrap"
+    program.parent.mkdir()
+    program.write_text(
+        '#!/bin/sh\ncase "$*" in *"-c pass"|--version) ;; *) exit 1 ;; esac\n'
+        f'exec {find_programs()[0]} "$@"\n'
+    )
+    program.chmod(0o755)
+    return {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+
+
 def test_other_versions(
-    cluster: Cluster,
-    submissions: Path,
-    tmp_path: Path,
-    nbassay: Nbassay,
-    monkeypatch: pytest.MonkeyPatch,
+    cluster: Cluster, submissions: Path, tmp_path: Path, nbassay: Nbassay
 ) -> None:
     """
     A worker with other packages is refused before anything runs there.
     """
-    told = tmp_path / "other" / "numpy-0.1.dist-info"
-    told.mkdir(parents=True)
-    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.1\n")
-    monkeypatch.setenv("PYTHONPATH", str(told.parent))
-    cluster.worker()
-    monkeypatch.delenv("PYTHONPATH")
+    cluster.worker(**other_packages(tmp_path))
 
     done = nbassay("grade", submissions, "-o", tmp_path / "out", "--cluster", cluster.address)
 
     assert done.returncode == 2
     assert "expected the Python, nbassay and packages of this machine" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_workers_that_join_late(
+    cluster: Cluster, submissions: Path, tmp_path: Path, nbassay: Nbassay
+) -> None:
+    """
+    With its only worker killed, a class waits, names the ones that join and cannot be used, runs
+    nothing there though nobody else is there, and goes on with a good one.
+    """
+    here, there = tmp_path / "here", tmp_path / "there"
+    nbassay("grade", submissions, "-o", here)
+    doomed = cluster.worker()
+    grading = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "nbassay", "grade", str(submissions), "-o", str(there)),
+            *("--cluster", cluster.address),
+        ],
+        cwd=TINY,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    with grading:
+        assert grading.stderr is not None
+        wait_for(lambda: has_box(doomed) or grading.poll() is not None)
+        doomed.kill()
+        told = []
+        for environment, why in (
+            (other_packages(tmp_path), "packages of this machine"),
+            (no_walls(tmp_path), "does not hold"),
+        ):
+            cluster.worker(**environment)
+            for line in grading.stderr:
+                told.append(line)
+                if why in line:
+                    break
+        cluster.worker()
+        told += grading.stderr
+        grading.wait(timeout=300)
+
+    assert grading.returncode == 0, told
+    assert (
+        len(
+            [line for line in told if "without a worker that cannot be used: worker tcp://" in line]
+        )
+        == 2
+    ), told
+    assert (there / "results.json").read_bytes() == (here / "results.json").read_bytes()
+
+
+def notebook(folder: Path, *cells: str) -> Notebook:
+    return decode_notebook(write_notebook(folder / "one.ipynb", *cells).read_bytes())
+
+
+def test_as_many_notebooks_as_workers(cluster: Cluster, tmp_path: Path) -> None:
+    """
+    A worker that joins while notebooks run gets one of those that wait.
+    """
+    endless = notebook(tmp_path, "while True: pass")
+    stop = threading.Event()
+    first = cluster.worker()
+
+    def run(place: Place) -> str:
+        with pytest.raises(NotRunError) as error:
+            place.run(endless, attempt=0, shortcuts=USUAL, should_stop=stop.is_set)
+        return str(error.value)
+
+    with (
+        open_cluster(cluster.address, read_workshop(TINY), "auto", tell=pytest.fail) as place,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        runs = [pool.submit(run, place) for _ in range(4)]
+        wait_for(lambda: has_box(first))
+        second = cluster.worker()
+        wait_for(lambda: has_box(second))
+        assert has_box(first)
+        stop.set()
+        assert [run.result() for run in runs] == ["interrupted"] * 4
+
+
+def test_no_usable_worker_left(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Where only a worker is left that cannot be used, what is to run ends with its name and reason,
+    though it is idle.
+    """
+    monkeypatch.setattr(cluster_module, "JOIN_S", WAIT_S)
+    told: list[str] = []
+    good = cluster.worker()
+
+    with open_cluster(cluster.address, read_workshop(TINY), "auto", tell=told.append) as place:
+        cluster.worker(**other_packages(tmp_path))
+        wait_for(lambda: bool(told))
+        good.kill()
+        monkeypatch.setattr(cluster_module, "JOIN_S", 1.0)
+        with pytest.raises(ClusterError, match="no usable worker is left") as error:
+            place.run(
+                notebook(tmp_path, *RIGHT_CELLS),
+                attempt=0,
+                shortcuts=USUAL,
+                should_stop=lambda: False,
+            )
+
+    assert len(told) == 1
+    assert told[0].partition(": ")[2] in str(error.value)
+
+
+FULL_DISK = """
+import errno, os
+from nbassay import cluster
+
+def dask_setup(worker):
+    run = cluster.run_notebook
+
+    def run_notebook(*given, **named):
+        try:
+            os.unlink({trigger!r})
+        except FileNotFoundError:
+            return run(*given, **named)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    cluster.run_notebook = run_notebook
+"""
+"""A worker whose disk is full for one notebook, if the file *trigger* is there."""
+
+
+def test_a_full_disk_of_a_worker(
+    cluster: Cluster, submissions: Path, tmp_path: Path, nbassay: Nbassay
+) -> None:
+    """
+    An error of a worker's machine costs the one notebook that it met, which is said with the
+    worker's name; the class goes on, and the same command gives what this machine gives.
+    """
+    here, there = tmp_path / "here", tmp_path / "there"
+    nbassay("grade", submissions, "-o", here)
+    trigger, preload = tmp_path / "trigger", tmp_path / "preload.py"
+    preload.write_text(FULL_DISK.format(trigger=str(trigger)))
+    cluster.worker("--preload", str(preload))
+    command = ("grade", submissions, "-o", there, "--cluster", cluster.address)
+    trigger.touch()
+
+    done = nbassay(*command)
+
+    assert done.returncode in (NOT_RUN, CONTROL_WRONG), done.stderr
+    assert done.stderr.count("could-not-start") == 1
+    reasons = [
+        note
+        for kept in there.glob("*/*/submission.json")
+        for note in json.loads(kept.read_text())["notes"]
+        if "could not run it" in note
+    ]
+    assert len(reasons) == 1
+    assert reasons[0].startswith("worker tcp://127.0.0.1:")
+    assert "No space left on device" in reasons[0]
+    assert nbassay(*command).returncode == 0
+    assert (there / "results.json").read_bytes() == (here / "results.json").read_bytes()
+
+
+def test_a_scheduler_that_dies(cluster: Cluster, submissions: Path, tmp_path: Path) -> None:
+    """
+    A class whose scheduler is killed ends, and is told what to do.
+    """
+    worker = cluster.worker()
+    command = ("grade", submissions, "-o", tmp_path / "out", "--cluster", cluster.address)
+    grading = subprocess.Popen(
+        [sys.executable, "-m", "nbassay", *map(str, command)],
+        cwd=TINY,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    with grading:
+        wait_for(lambda: has_box(worker) or grading.poll() is not None)
+        cluster.scheduler.kill()
+        _none, told = grading.communicate(timeout=300)
+
+    assert grading.returncode == 2, told
+    assert "the scheduler was lost" in told
+    assert "Traceback" not in told
+
+
+class Told:
+    """A future that says what it is told to."""
+
+    def __init__(self, status: str, error: Exception) -> None:
+        self.status = status
+        self._error = error
+
+    def result(self, timeout: float) -> bytes:
+        raise self._error
+
+
+def test_what_a_future_says() -> None:
+    """
+    No result yet is no error, whichever of Python's two timeouts says so; an error of the task is
+    one notebook's, even a timeout; anything else from the network is the scheduler's.
+    """
+    assert delivered_within(0.0, Told("pending", asyncio.TimeoutError())) is None
+    for error in (asyncio.TimeoutError(), TimeoutError(), OSError("full"), ClusterError("odd")):
+        with pytest.raises(NotRunError, match="a worker failed at it"):
+            delivered_within(0.0, Told("error", error))
+    for error in (OSError("closed"), CancelledError()):
+        with pytest.raises(ClusterError, match="the scheduler was lost"):
+            delivered_within(0.0, Told("cancelled", error))

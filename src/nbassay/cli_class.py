@@ -281,7 +281,10 @@ def _where(
         return
     from nbassay.cluster import open_cluster
 
-    with open_cluster(cluster_address, options.workshop, sandbox_name) as cluster:
+    def tell(message: str) -> None:
+        click.echo(f"nbassay: {message}", err=True)
+
+    with open_cluster(cluster_address, options.workshop, sandbox_name, tell=tell) as cluster:
         tell_if_open(cluster.walls)
         yield dataclasses.replace(
             options, cluster=cluster, probes=cluster.probes, jobs=jobs or cluster.jobs

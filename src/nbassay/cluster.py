@@ -5,14 +5,21 @@ A worker is set up once: it gets the manifest and the lab's packed files, checks
 digests, chooses a sandbox and tries its walls. Then it is sent notebooks and sends back evidence,
 both as bytes that are decoded as those of a file would be. Dask sends what a lost worker had to
 another one. Workers are machines of ours: whoever can write to the scheduler can run code there.
+
+This side judges what a worker tells of itself, whenever it joins, and only one that is as this
+machine gets the Dask resource that every notebook asks for: Dask sends none to the others.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
+import logging
 import math
 import secrets
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -21,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import safetensors.numpy
 
-from nbassay.errors import ClusterError, SandboxError, UsageError
+from nbassay.errors import AssayError, ClusterError, SandboxError, UsageError, our_failure
 from nbassay.evidence import decode_evidence
 from nbassay.notebook import Notebook
 from nbassay.places import NotRunError
@@ -35,7 +42,7 @@ from nbassay.workbench import Workbench, workbench
 from nbassay.workshop import Manifest, Workshop
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 try:
     from distributed import WorkerPlugin as _Plugin
@@ -45,14 +52,30 @@ except ImportError:  # an extra: `open_cluster` says so
 CONNECT_S = 10.0
 """Seconds for the scheduler to answer."""
 JOIN_S = 120.0
-"""Seconds that a cluster without workers gets for the first one to come."""
+"""Seconds that a cluster without a usable worker gets for one to come."""
 LISTEN_S = 0.5
-"""Seconds between two looks at whether the class is to stop."""
+"""Seconds between two looks at whether the class is to stop, and at who joined."""
 AHEAD = 1.25
 """Notebooks that are sent for each that can run: nobody waits for the network."""
+MOST_SENT = 256
+"""Notebooks at once for workers that may still join: each is held here while it waits."""
+MOST_SENDINGS = 3
+"""A notebook is sent anew when all are gone who could have it; so often, as Dask does by itself."""
+
+_LOST_WORKERS = (
+    "the workers that ran it were lost one after the other; look at what ended them, then grade "
+    "again"
+)
+
+_GONE = (OSError, asyncio.TimeoutError)
+"""What Dask says of a worker that answers no more; Python 3.10 has two kinds of timeouts."""
+
+Tell = Callable[[str], None]
+
+_log = logging.getLogger(__name__)
 
 
-class Announcement(Record, frozen=True, kw_only=True):
+class Announcement(Record, frozen=True, kw_only=True, tag=True):
     """What a worker tells of itself."""
 
     name: str
@@ -76,6 +99,14 @@ class RemoteWalls:
     is_isolated: bool
 
 
+class Unready(Record, frozen=True, kw_only=True, tag=True):
+    """What a worker tells that cannot be used."""
+
+    why: str
+    is_open: bool
+    """It is for want of a sandbox."""
+
+
 class Order(Record, frozen=True, kw_only=True):
     """One notebook to run."""
 
@@ -85,7 +116,7 @@ class Order(Record, frozen=True, kw_only=True):
     shortcuts: Shortcuts
 
 
-class Delivery(Record, frozen=True, kw_only=True):
+class Delivery(Record, frozen=True, kw_only=True, tag=True):
     """What one run left, as it is kept in files."""
 
     evidence: bytes
@@ -94,9 +125,18 @@ class Delivery(Record, frozen=True, kw_only=True):
     seconds: dict[str, float]
 
 
+class Failure(Record, frozen=True, kw_only=True, tag=True):
+    """What kept a worker from running a notebook."""
+
+    worker: str
+    """Its address."""
+    why: str
+
+
 # Made before there are threads, see `nbassay.evidence`.
 _decode_order = msgspec.msgpack.Decoder(Order).decode
-_decode_delivery = msgspec.msgpack.Decoder(Delivery).decode
+_decode_delivery = msgspec.msgpack.Decoder(Delivery | Failure).decode
+_decode_told = msgspec.json.Decoder(Announcement | Unready).decode
 
 _ready: dict[str, Equipment] = {}
 """Of a worker: what it has at hand, by the name that a class gave it."""
@@ -115,40 +155,42 @@ class Equipment(_Plugin):  # type: ignore[misc]
         self._sandbox_name = sandbox_name
 
     def setup(self, worker: Any) -> None:
-        """
-        Lay out the workshop and try the walls.
-
-        Raises:
-            AssayError: The machine cannot be used.
-        """
+        """Lay out the workshop and try the walls; Dask would lose an error, so it is kept."""
         self._open = contextlib.ExitStack()
+        self.told: Announcement | Unready
+        try:
+            self.told = self._made_ready()
+        except Exception as error:
+            _log.exception("this worker cannot be made ready")
+            self._open.close()
+            self.told = Unready(
+                why=_why(error, "making a worker ready"), is_open=isinstance(error, SandboxError)
+            )
+        _ready[self._called] = self
+
+    def _made_ready(self) -> Announcement:
         sandbox = choose(self._sandbox_name)
-        self._probes = list(probe(sandbox)) if sandbox.is_isolated else []
+        probes = list(probe(sandbox)) if sandbox.is_isolated else []
         folder = self._open.enter_context(scratch("workshop"))
         workshop = _laid_out(folder, self._manifest, self._files)
-        self._bench = self._open.enter_context(workbench(workshop, sandbox))
-        _ready[self._called] = self
+        self.bench: Workbench = self._open.enter_context(workbench(workshop, sandbox))
+        return Announcement(
+            name=sandbox.name,
+            mode=sandbox.mode,
+            is_isolated=sandbox.is_isolated,
+            key=_key(workshop, sandbox),
+            probes=probes,
+        )
 
     def teardown(self, worker: Any) -> None:
         """Leave nothing behind."""
         _ready.pop(self._called, None)
         self._open.close()
 
-    @property
-    def bench(self) -> Workbench:
-        return self._bench
 
-    def announcement(self) -> bytes:
-        sandbox = self._bench.sandbox
-        return msgspec.json.encode(
-            Announcement(
-                name=sandbox.name,
-                mode=sandbox.mode,
-                is_isolated=sandbox.is_isolated,
-                key=_key(self._bench.workshop, sandbox),
-                probes=self._probes,
-            )
-        )
+def _why(error: Exception, at: str) -> str:
+    """What to tell of an error of a worker: its machine's, or a bug of ours."""
+    return str(error) if isinstance(error, AssayError | OSError) else our_failure(error, at)
 
 
 def _laid_out(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Workshop:
@@ -166,38 +208,65 @@ def _key(workshop: Workshop, walls: Walls) -> str:
     return evidence_key("", workshop, walls, 0, is_fast=True)
 
 
-def _announce(name: str) -> bytes:
-    """Runs on a worker."""
-    return _ready[name].announcement()
+def _announce(name: str) -> bytes | None:
+    """Runs on a worker: what it tells of itself; None while it has not got what it needs."""
+    equipment = _ready.get(name)
+    return None if equipment is None else msgspec.json.encode(equipment.told)
+
+
+async def _admit(name: str, dask_worker: Any) -> None:
+    """Runs on a worker: from now on Dask sends it notebooks, one a thread."""
+    await dask_worker.set_resources(**{name: dask_worker.state.nthreads})
 
 
 def _run_there(name: str, order: bytes) -> bytes:
-    """Runs on a worker."""
+    """Runs on a worker; what goes wrong there is delivered, too: it is no end of the class."""
+    from distributed import get_worker
+
+    try:
+        done: Delivery | Failure = _done_there(_ready[name].bench, order)
+    except Exception as error:
+        _log.exception("a notebook could not be run")
+        done = Failure(worker=get_worker().address, why=_why(error, "this notebook"))
+    return msgspec.msgpack.encode(done, enc_hook=str)
+
+
+def _done_there(bench: Workbench, order: bytes) -> Delivery:
     told = _decode_order(order)
     run = run_notebook(
         Notebook(digest=told.digest, content=told.content, notes=()),
-        _ready[name].bench,
+        bench,
         attempt=told.attempt,
         shortcuts=told.shortcuts,
     )
-    delivery = Delivery(
+    return Delivery(
         evidence=msgspec.json.encode(run.evidence),
         arrays=safetensors.numpy.save(run.blobs),
         outputs=run.outputs,
         seconds=dict(run.seconds),
     )
-    return msgspec.msgpack.encode(delivery, enc_hook=str)
 
 
 class Cluster:
-    """A Dask cluster whose workers are ready for one workshop."""
+    """A Dask cluster, and those of its workers that are ready for one workshop."""
 
-    def __init__(self, client: Client, name: str, workers: Sequence[Announcement]) -> None:
+    def __init__(self, client: Client, name: str, workshop: Workshop, tell: Tell) -> None:
         self._client = client
         self._name = name
-        first = workers[0]
-        self._walls = first.walls
-        self.probes = _together(workers)
+        self._workshop = workshop
+        self._tell = tell
+        self._changed = threading.Condition()
+        self._threads: dict[str, int] = {}
+        """Of the admitted workers that are there, by address."""
+        self._sent = 0
+        """Notebooks that are there now."""
+        self._refused: dict[str, str] = {}
+        """Address of a worker that is there, and why it gets no notebooks."""
+        self._missed_since: float | None = None
+        """When the last admitted worker went."""
+        self._trouble: str | None = None
+        """Why nothing can be run any more."""
+        self._walls, self.probes = self._first()
 
     @property
     def walls(self) -> Walls:
@@ -205,9 +274,13 @@ class Cluster:
 
     @property
     def jobs(self) -> int:
+        """Notebooks to hold at once: enough for the workers, and for those that may still join."""
+        return max(MOST_SENT, self._room)
+
+    @property
+    def _room(self) -> int:
         """Notebooks to send at once: as many as threads of workers, and some that wait there."""
-        threads: dict[str, int] = self._client.nthreads()
-        return max(1, math.ceil(AHEAD * sum(threads.values())))
+        return math.ceil(AHEAD * sum(self._threads.values()))
 
     def run(
         self,
@@ -218,64 +291,232 @@ class Cluster:
         should_stop: Callable[[], bool],
     ) -> Run:
         """
-        Run *notebook* on a worker; on another one, if that is lost.
+        Run *notebook* on a worker as soon as one can take it; on another one, if that is lost.
 
         Raises:
-            NotRunError: Workers were lost one after the other.
-            ClusterError: The scheduler is lost.
+            NotRunError: Workers were lost one after the other, or one could not run it.
+            ClusterError: The scheduler is lost, or there is no worker any more.
         """
-        from distributed import KilledWorker
-        from distributed.comm.core import CommClosedError
-
         order = Order(
             digest=notebook.digest,
             content=notebook.content,
             attempt=attempt,
             shortcuts=shortcuts,
         )
+        for _ in range(MOST_SENDINGS):
+            with self._turn(should_stop) as workers:
+                delivered = self._delivered(order, workers, should_stop)
+            if delivered is not None:
+                return _decoded(delivered)
+        raise NotRunError(_LOST_WORKERS)
+
+    @contextlib.contextmanager
+    def _turn(self, should_stop: Callable[[], bool]) -> Iterator[frozenset[str]]:
+        """Wait until a worker can take one more; yields the addresses of all that could."""
+        with self._changed:
+            while self._sent >= self._room:
+                self._look_up(should_stop)
+                self._changed.wait(LISTEN_S)
+            self._sent += 1
+            workers = frozenset(self._threads)
+        try:
+            yield workers
+        finally:
+            with self._changed:
+                self._sent -= 1
+                self._changed.notify()
+
+    def _look_up(self, should_stop: Callable[[], bool]) -> None:
+        if self._trouble is not None:
+            raise ClusterError(self._trouble)
+        if should_stop():
+            raise NotRunError("interrupted")
+
+    def _delivered(
+        self, order: Order, workers: frozenset[str], should_stop: Callable[[], bool]
+    ) -> bytes | None:
+        """What came back; None when all *workers* are gone: Dask would let it wait for ever."""
         future = self._client.submit(
-            _run_there, self._name, msgspec.msgpack.encode(order), pure=False
+            *(_run_there, self._name, msgspec.msgpack.encode(order)),
+            pure=False,
+            resources={self._name: 1},
         )
         try:
-            while True:
-                with contextlib.suppress(TimeoutError):
-                    return _decoded(future.result(timeout=LISTEN_S))
-                if should_stop():
-                    raise NotRunError("interrupted")
-        except KilledWorker as error:
-            raise NotRunError(
-                f"the workers that ran it were lost one after the other ({error}); look at what "
-                "ended them, then grade again"
-            ) from error
-        except (CommClosedError, CancelledError, OSError) as error:
-            raise ClusterError(
-                f"the scheduler was lost ({error}); what is done stays done, so start it and give "
-                "the same command again"
-            ) from error
+            while workers & self._threads.keys():
+                delivered = delivered_within(LISTEN_S, future)
+                if delivered is not None:
+                    return delivered
+                self._look_up(should_stop)
+            return None
         finally:
             future.release()
+
+    def watch(self, ended: threading.Event) -> None:
+        """Look at the workers until *ended*; what runs there goes on meanwhile."""
+        while self._trouble is None and not ended.wait(LISTEN_S):
+            trouble = self._looked() or self._nobody_left()
+            if trouble is not None:
+                with self._changed:
+                    self._trouble = trouble
+                    self._changed.notify_all()
+
+    def _looked(self) -> str | None:
+        """Look at the workers; what keeps from it."""
+        failed: Exception | None = None
+        try:
+            self._look()
+        except Exception as error:
+            failed = error
+        if self._client.status != "running":  # it tells of workers as if nothing were amiss
+            return _lost_scheduler(failed or "its connection was closed")
+        if failed is None:
+            return None
+        _log.error("the workers could not be looked at", exc_info=failed)
+        return _why(failed, "looking at the workers")
+
+    def _first(self) -> tuple[Walls, list[ProbeResult]]:
+        """
+        Admit the workers that are there: all of them, or none.
+
+        Raises:
+            AssayError: One of them cannot be used, or none told of itself in time.
+        """
+        ends = time.monotonic() + JOIN_S
+        while not (told := self._asked([*self._workers()])):
+            if time.monotonic() > ends:
+                raise ClusterError(f"no worker became ready in {JOIN_S:.0f} s; look at their logs")
+            time.sleep(LISTEN_S)
+        ready = [ready_one(each, told[each], self._workshop) for each in sorted(told)]
+        for address, one in zip(sorted(told), ready, strict=True):
+            _refuse_other_mode(address, one, ready[0].mode)
+        self._admit([*told])
+        self._count(self._workers())
+        return ready[0].walls, _together(ready)
+
+    def _look(self) -> None:
+        """Judge who is new, and count who is there."""
+        workers = self._workers()
+        self._refused = {each: why for each, why in self._refused.items() if each in workers}
+        new = [each for each in workers.keys() - self._refused.keys() if not workers[each]]
+        good = []
+        for address, told in sorted(self._asked(new).items()):
+            try:
+                one = ready_one(address, told, self._workshop)
+                _refuse_other_mode(address, one, self._walls.mode)
+            except AssayError as error:
+                self._refused[address] = str(error)
+                self._tell(f"the class goes on without a worker that cannot be used: {error}")
+            else:
+                good.append(address)
+        self._admit(good)
+        self._count(self._workers() if good else workers)
+
+    def _workers(self) -> dict[str, int]:
+        """Address of every worker, and how many notebooks at once it was admitted for."""
+        told = self._client.scheduler_info(n_workers=-1)["workers"]
+        return {each: int(worker["resources"].get(self._name, 0)) for each, worker in told.items()}
+
+    def _asked(self, addresses: Sequence[str]) -> dict[str, Announcement | Unready]:
+        """What these workers tell of themselves; who has nothing to tell yet is left out."""
+        asked: dict[str, Announcement | Unready] = {}
+        for address, told in self._there(_announce, addresses).items():
+            if isinstance(told, bytes):
+                asked[address] = _decode_told(told)
+            elif isinstance(told, Exception) and not isinstance(told, _GONE):
+                asked[address] = Unready(why=_why(told, "asking it"), is_open=False)
+        return asked
+
+    def _admit(self, addresses: Sequence[str]) -> None:
+        self._there(_admit, addresses)
+
+    def _there(self, what: Callable[..., Any], addresses: Sequence[str]) -> dict[str, Any]:
+        """Do *what* on these workers: address → what it gave, or its error."""
+        if not addresses:
+            return {}
+        done: dict[str, Any] = self._client.run(
+            what, self._name, workers=[*addresses], on_error="return"
+        )
+        return done
+
+    def _count(self, workers: Mapping[str, int]) -> None:
+        with self._changed:
+            self._threads = {each: threads for each, threads in workers.items() if threads}
+            self._changed.notify_all()
+        if self._threads:
+            self._missed_since = None
+        elif self._missed_since is None:
+            self._missed_since = time.monotonic()
+
+    def _nobody_left(self) -> str | None:
+        """What to say where no worker could be used for too long."""
+        if self._missed_since is None or time.monotonic() - self._missed_since < JOIN_S:
+            return None
+        return "\n".join(
+            [
+                f"no usable worker is left, and none joined in {JOIN_S:.0f} s; what is done stays "
+                "done, so start workers and give the same command again",
+                *self._refused.values(),
+            ]
+        )
+
+
+def delivered_within(seconds: float, future: Future) -> bytes | None:
+    """
+    What *future* delivers within so many *seconds*; None where it has nothing yet.
+
+    Raises:
+        NotRunError: No worker can deliver it.
+        ClusterError: The scheduler is lost.
+    """
+    from distributed import KilledWorker
+
+    try:
+        delivered: bytes = future.result(timeout=seconds)
+    except KilledWorker as error:
+        raise NotRunError(f"{_LOST_WORKERS} ({error})") from error
+    except Exception as error:
+        if future.status == "error":  # of the task, whatever its type says here
+            raise NotRunError(f"a worker failed at it ({error!r}); look at its log") from error
+        if isinstance(error, asyncio.TimeoutError):  # before Python 3.11 not the builtin one
+            return None
+        if isinstance(error, (CancelledError, OSError)):
+            raise ClusterError(_lost_scheduler(error)) from error
+        raise
+    return delivered
+
+
+def _lost_scheduler(error: Exception | str) -> str:
+    return (
+        f"the scheduler was lost ({error}); what is done stays done, so start it and give the same "
+        "command again"
+    )
 
 
 def _decoded(delivered: bytes) -> Run:
     delivery = _decode_delivery(delivered)
+    if isinstance(delivery, Failure):
+        raise NotRunError(
+            f"worker {delivery.worker} could not run it: {delivery.why}; mend that, then "
+            "grade again"
+        )
     evidence, blobs = decode_evidence(delivery.evidence, delivery.arrays)
     return Run(evidence=evidence, blobs=blobs, outputs=delivery.outputs, seconds=delivery.seconds)
 
 
 def _together(workers: Sequence[Announcement]) -> list[ProbeResult]:
-    """Of each attempt the worst result."""
-    found: dict[str, ProbeResult] = {}
-    for worker in workers:
-        for result in worker.probes:
-            if result.name not in found or not result.holds:
-                found[result.name] = result
-    return list(found.values())
+    """What was tried on any of them."""
+    return list({result.name: result for worker in workers for result in worker.probes}.values())
 
 
 @contextlib.contextmanager
-def open_cluster(address: str, workshop: Workshop, sandbox_name: str) -> Iterator[Cluster]:
+def open_cluster(
+    address: str, workshop: Workshop, sandbox_name: str, *, tell: Tell
+) -> Iterator[Cluster]:
     """
     Make the workers of the scheduler at *address* ready for *workshop* while the block runs.
+
+    Args:
+        tell: Hears of workers that join later and cannot be used; called by another thread.
 
     Raises:
         UsageError: Dask is not installed here.
@@ -291,52 +532,67 @@ def open_cluster(address: str, workshop: Workshop, sandbox_name: str) -> Iterato
     name = f"nbassay-{secrets.token_hex(8)}"
     try:
         client = Client(address, set_as_default=False, timeout=CONNECT_S)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, asyncio.TimeoutError) as error:
         raise ClusterError(
             f"{address}: expected a Dask scheduler, as tcp://HOST:8786, found none ({error})"
         ) from error
     with client:
         try:
             client.wait_for_workers(1, timeout=JOIN_S)
-        except TimeoutError as error:
+        except asyncio.TimeoutError as error:
             raise ClusterError(
                 f"{address}: the scheduler is there, but no worker joined in {JOIN_S:.0f} s"
             ) from error
         client.register_plugin(Equipment(name, workshop, sandbox_name), name=name)
         try:
-            yield Cluster(client, name, _agreed(client.run(_announce, name), workshop))
+            cluster = Cluster(client, name, workshop, tell)
+            with _watched(cluster):
+                yield cluster
         finally:
             with contextlib.suppress(Exception):  # the scheduler may be gone
                 client.unregister_worker_plugin(name)
 
 
-def _agreed(told: Mapping[str, bytes], workshop: Workshop) -> list[Announcement]:
+@contextlib.contextmanager
+def _watched(cluster: Cluster) -> Iterator[None]:
+    ended = threading.Event()
+    watch = threading.Thread(target=cluster.watch, args=[ended], name="watch", daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watch.join()
+
+
+def ready_one(address: str, told: Announcement | Unready, workshop: Workshop) -> Announcement:
     """
-    What the workers told, if they are as this machine.
+    The worker at *address*, if it is as this machine.
 
     Raises:
-        ClusterError: One has other versions or other walls.
-        SandboxError: The walls of one do not hold.
+        ClusterError: It has other versions, or could not be made ready.
+        SandboxError: It has no sandbox, or one whose walls do not hold.
     """
-    workers = {
-        address: msgspec.json.decode(each, type=Announcement)
-        for address, each in sorted(told.items())
-    }
-    for address, worker in workers.items():
-        if worker.key != _key(workshop, worker.walls):
-            raise ClusterError(
-                f"worker {address}: expected the Python, nbassay and packages of this machine, "
-                "found others; install the same versions on both, or marks would depend on where "
-                "a notebook ran"
-            )
-        broken = [result for result in worker.probes if not result.holds]
-        if broken:
-            raise SandboxError(
-                f"worker {address}: the sandbox {worker.mode} does not hold: "
-                + "; ".join(f"{result.name} ({result.detail})" for result in broken)
-            )
-    modes = {worker.mode: address for address, worker in workers.items()}
-    if len(modes) > 1:
-        told_modes = "; ".join(f"{mode} on {address}" for mode, address in modes.items())
-        raise ClusterError(f"expected one kind of sandbox on all workers, found {told_modes}")
-    return list(workers.values())
+    if isinstance(told, Unready):
+        raise (SandboxError if told.is_open else ClusterError)(f"worker {address}: {told.why}")
+    if told.key != _key(workshop, told.walls):
+        raise ClusterError(
+            f"worker {address}: expected the Python, nbassay and packages of this machine, found "
+            "others; install the same versions on both, or marks would depend on where a notebook "
+            "ran"
+        )
+    broken = [result for result in told.probes if not result.holds]
+    if broken:
+        raise SandboxError(
+            f"worker {address}: the sandbox {told.mode} does not hold: "
+            + "; ".join(f"{result.name} ({result.detail})" for result in broken)
+        )
+    return told
+
+
+def _refuse_other_mode(address: str, worker: Announcement, mode: str) -> None:
+    if worker.mode != mode:
+        raise ClusterError(
+            f"worker {address}: expected one kind of sandbox on all workers, {mode}, found "
+            f"{worker.mode}"
+        )
