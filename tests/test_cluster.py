@@ -236,7 +236,7 @@ def test_other_versions(
     done = nbassay("grade", submissions, "-o", tmp_path / "out", "--cluster", cluster.address)
 
     assert done.returncode == 2
-    assert "expected the Python, nbassay and packages of this machine" in done.stderr
+    assert "expected the processor, Python, nbassay and packages of this machine" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -395,6 +395,43 @@ def test_a_full_disk_of_a_worker(
     assert "No space left on device" in reasons[0]
     assert nbassay(*command).returncode == 0
     assert (there / "results.json").read_bytes() == (here / "results.json").read_bytes()
+
+
+OTHER_KEY = """
+import dataclasses
+import msgspec
+from nbassay import cluster
+
+def dask_setup(worker):
+    run = cluster.run_notebook
+
+    def run_notebook(*given, **named):
+        done = run(*given, **named)
+        evidence = msgspec.structs.replace(done.evidence, key="0" * 64)
+        return dataclasses.replace(done, evidence=evidence)
+
+    cluster.run_notebook = run_notebook
+"""
+"""A worker whose packages were changed after it was judged, as its evidence tells."""
+
+
+def test_evidence_of_other_packages(
+    cluster: Cluster, submissions: Path, tmp_path: Path, nbassay: Nbassay
+) -> None:
+    """
+    Evidence under another key than was asked for is never kept, and the sheet says why.
+    """
+    out, preload = tmp_path / "out", tmp_path / "preload.py"
+    preload.write_text(OTHER_KEY)
+    cluster.worker("--preload", str(preload))
+
+    done = nbassay("run", submissions, "-o", out, "--cluster", cluster.address)
+
+    assert done.returncode == NOT_RUN, done.stderr
+    assert done.stderr.count("could-not-start") == 8
+    assert not list(out.glob("*/*/evidence*"))
+    kept = json.loads((out / "learners" / "learner-1" / "submission.json").read_text())
+    assert "it ran with other packages" in kept["notes"][0]
 
 
 def test_a_scheduler_that_dies(cluster: Cluster, submissions: Path, tmp_path: Path) -> None:

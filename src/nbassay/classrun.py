@@ -55,6 +55,10 @@ NOT_STARTED = "could-not-start"
 FAILED = "failed, which is a bug in nbassay"
 SAME = "same code as another, run once"
 CHANGED = "changed since its first run; grade again"
+OTHER_KEY = (
+    "it ran with other packages, another nbassay or other lab data than this command found, so "
+    "nothing of it was kept; let nobody change them while a class runs, then grade again"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -281,6 +285,8 @@ class _Runner:
             how = SAME
             if run is None:
                 run = self._placed(notebook, attempt, stages)
+                if run.evidence.key != key:
+                    raise NotRunError(OTHER_KEY)
                 reason = run.evidence.ending.reason
                 how = "done" if reason == "finished" else reason
             if how == "interrupted":

@@ -577,9 +577,9 @@ def ready_one(address: str, told: Announcement | Unready, workshop: Workshop) ->
         raise (SandboxError if told.is_open else ClusterError)(f"worker {address}: {told.why}")
     if told.key != _key(workshop, told.walls):
         raise ClusterError(
-            f"worker {address}: expected the Python, nbassay and packages of this machine, found "
-            "others; install the same versions on both, or marks would depend on where a notebook "
-            "ran"
+            f"worker {address}: expected the processor, Python, nbassay and packages of this "
+            "machine, found others; install the same versions on both, or marks would depend on "
+            "where a notebook ran"
         )
     broken = [result for result in told.probes if not result.holds]
     if broken:
