@@ -397,6 +397,26 @@ def test_a_full_disk_of_a_worker(
     assert (there / "results.json").read_bytes() == (here / "results.json").read_bytes()
 
 
+def test_a_disk_that_stays_full(
+    cluster: Cluster, submissions: Path, tmp_path: Path, nbassay: Nbassay
+) -> None:
+    """
+    A worker that fails at everything is named and gets no more, so another one runs the class.
+    """
+    preload = tmp_path / "preload.py"
+    # What is a folder cannot be unlinked: that error, at every notebook.
+    preload.write_text(FULL_DISK.format(trigger=str(tmp_path)))
+    cluster.worker("--preload", str(preload))
+    cluster.worker()
+    command = ("run", submissions, "-o", tmp_path / "out", "--cluster", cluster.address)
+
+    done = nbassay(*command)
+
+    assert done.returncode == NOT_RUN, done.stderr
+    assert done.stderr.count("failed at 3 notebooks one after the other") == 1
+    assert done.stderr.count(": done") >= 3, done.stderr
+
+
 OTHER_KEY = """
 import dataclasses
 import msgspec

@@ -62,6 +62,8 @@ MOST_SENT = 256
 MOST_SENDINGS = 3
 """A notebook is sent anew when all are gone who could have it; so often, as Dask does by itself."""
 
+MOST_FAILURES = 3
+"""Notebooks one after the other that a worker could not run: it would soon have failed at all."""
 _LOST_WORKERS = (
     "the workers that ran it were lost one after the other; look at what ended them, then grade "
     "again"
@@ -119,6 +121,8 @@ class Order(Record, frozen=True, kw_only=True):
 class Delivery(Record, frozen=True, kw_only=True, tag=True):
     """What one run left, as it is kept in files."""
 
+    worker: str
+    """Address of who ran it."""
     evidence: bytes
     arrays: bytes
     outputs: dict[int, list[dict[str, Any]]]
@@ -219,19 +223,26 @@ async def _admit(name: str, dask_worker: Any) -> None:
     await dask_worker.set_resources(**{name: dask_worker.state.nthreads})
 
 
+async def _dismiss(name: str, dask_worker: Any) -> None:
+    """Runs on a worker: Dask sends it no more; what it was sent it still may do."""
+    await dask_worker.scheduler.set_resources(
+        worker=dask_worker.contact_address, resources={name: 0}
+    )
+
+
 def _run_there(name: str, order: bytes) -> bytes:
     """Runs on a worker; what goes wrong there is delivered, too: it is no end of the class."""
     from distributed import get_worker
 
     try:
-        done: Delivery | Failure = _done_there(_ready[name].bench, order)
+        done: Delivery | Failure = _done_there(_ready[name].bench, order, get_worker().address)
     except Exception as error:
         _log.exception("a notebook could not be run")
         done = Failure(worker=get_worker().address, why=_why(error, "this notebook"))
     return msgspec.msgpack.encode(done, enc_hook=str)
 
 
-def _done_there(bench: Workbench, order: bytes) -> Delivery:
+def _done_there(bench: Workbench, order: bytes, worker: str) -> Delivery:
     told = _decode_order(order)
     run = run_notebook(
         Notebook(digest=told.digest, content=told.content, notes=()),
@@ -240,6 +251,7 @@ def _done_there(bench: Workbench, order: bytes) -> Delivery:
         shortcuts=told.shortcuts,
     )
     return Delivery(
+        worker=worker,
         evidence=msgspec.json.encode(run.evidence),
         arrays=safetensors.numpy.save(run.blobs),
         outputs=run.outputs,
@@ -262,6 +274,8 @@ class Cluster:
         """Notebooks that are there now."""
         self._refused: dict[str, str] = {}
         """Address of a worker that is there, and why it gets no notebooks."""
+        self._failures: dict[str, int] = {}
+        """Of a worker since it last ran a notebook, by address."""
         self._missed_since: float | None = None
         """When the last admitted worker went."""
         self._trouble: str | None = None
@@ -306,8 +320,9 @@ class Cluster:
         for _ in range(MOST_SENDINGS):
             with self._turn(should_stop) as workers:
                 delivered = self._delivered(order, workers, should_stop)
-            if delivered is not None:
-                return _decoded(delivered)
+                delivery = None if delivered is None else _decode_delivery(delivered)
+                if delivery is not None and self._is_trusted(delivery):
+                    return _run_of(delivery)
         raise NotRunError(_LOST_WORKERS)
 
     @contextlib.contextmanager
@@ -350,6 +365,27 @@ class Cluster:
             return None
         finally:
             future.release()
+
+    def _is_trusted(self, delivery: Delivery | Failure) -> bool:
+        """Whether it counts what this worker delivers; one that fails at all is dismissed."""
+        worker = delivery.worker
+        if isinstance(delivery, Delivery):
+            self._failures.pop(worker, None)
+            return True
+        with self._changed:
+            if worker in self._refused:
+                return False
+            self._failures[worker] = self._failures.get(worker, 0) + 1
+            if self._failures[worker] < MOST_FAILURES:
+                return True
+            self._refused[worker] = f"worker {worker}: {delivery.why}"
+        self._tell(
+            f"the class goes on without a worker that failed at {MOST_FAILURES} notebooks one "
+            f"after the other: worker {worker}: {delivery.why}"
+        )
+        with contextlib.suppress(Exception):  # gone by itself
+            self._there(_dismiss, [worker])
+        return True
 
     def watch(self, ended: threading.Event) -> None:
         """Look at the workers until *ended*; what runs there goes on meanwhile."""
@@ -396,7 +432,8 @@ class Cluster:
     def _look(self) -> None:
         """Judge who is new, and count who is there."""
         workers = self._workers()
-        self._refused = {each: why for each, why in self._refused.items() if each in workers}
+        with self._changed:
+            self._refused = {each: why for each, why in self._refused.items() if each in workers}
         new = [each for each in workers.keys() - self._refused.keys() if not workers[each]]
         good = []
         for address, told in sorted(self._asked(new).items()):
@@ -440,7 +477,11 @@ class Cluster:
 
     def _count(self, workers: Mapping[str, int]) -> None:
         with self._changed:
-            self._threads = {each: threads for each, threads in workers.items() if threads}
+            self._threads = {
+                each: threads
+                for each, threads in workers.items()
+                if threads and each not in self._refused
+            }
             self._changed.notify_all()
         if self._threads:
             self._missed_since = None
@@ -492,8 +533,7 @@ def _lost_scheduler(error: Exception | str) -> str:
     )
 
 
-def _decoded(delivered: bytes) -> Run:
-    delivery = _decode_delivery(delivered)
+def _run_of(delivery: Delivery | Failure) -> Run:
     if isinstance(delivery, Failure):
         raise NotRunError(
             f"worker {delivery.worker} could not run it: {delivery.why}; mend that, then "
