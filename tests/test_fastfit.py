@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import json
+import re
 import weakref
+import zipfile
 
 import numpy as np
 import pytest
 
-from nbassay.inside.fastfit import FastFit
+from nbassay.inside.fastfit import many_steps
 
 pytestmark = [
     pytest.mark.tensorflow,
@@ -51,6 +54,29 @@ def convolution(keras):
     ]
 
 
+def unbuilt(keras):
+    return [keras.layers.BatchNormalization(), keras.layers.Dense(2, activation="softmax")]
+
+
+def operations(keras):
+    tensorflow = pytest.importorskip("tensorflow")
+    return [
+        keras.layers.Dense(8, activation=tensorflow.nn.relu, kernel_regularizer="l2"),
+        keras.layers.GaussianNoise(0.1),
+        keras.layers.Dense(2, activation=tensorflow.nn.softmax),
+    ]
+
+
+def network(keras, layers, **compiled):
+    """A compiled network of *layers*, the same weights each time."""
+    keras.utils.set_random_seed(5)
+    start = [] if layers is unbuilt else [keras.Input((12,))]
+    model = keras.Sequential([*start, *layers(keras)])
+    given = {"optimizer": "adam", "loss": "sparse_categorical_crossentropy", **compiled}
+    model.compile(**{"metrics": ["accuracy"], **given})
+    return model
+
+
 CASES = {
     "plain": (plain, "adam", {}),
     "validation split": (plain, "adam", {"validation_split": 0.1}),
@@ -70,8 +96,12 @@ CASES = {
     "data frames": (plain, "adam", {"kind": "data frames"}),
     "few rows": (plain, "adam", {"rows": 20}),
     "batches of one": (plain, "adam", {"rows": 60, "batch_size": 1}),
+    "a batch larger than memory": (plain, "adam", {"batch_size": 10**12}),
     "early stopping": (plain, "adam", {"validation_split": 0.2, "callbacks": "EarlyStopping"}),
     "learning rate": (plain, "sgd", {"validation_split": 0.2, "callbacks": "ReduceLROnPlateau"}),
+    "history": (plain, "adam", {"callbacks": "History"}),
+    "not built before": (unbuilt, "adam", {"validation_split": 0.2}),
+    "operations": (operations, "adam", {}),
     "twice": (plain, "adam", {"again": True}),
 }
 
@@ -100,37 +130,45 @@ def train(keras, case, *, is_fast: bool):
     if given.get("validation_data"):
         given["validation_data"] = (x[:100], y[:100])
     if isinstance(given.get("callbacks"), str):
-        given["callbacks"] = [getattr(keras.callbacks, given["callbacks"])(patience=0)]
-    keras.utils.set_random_seed(5)
-    model = keras.Sequential([keras.Input((12,)), *layers(keras)])
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
-    fast, histories = FastFit(), []
+        patience = {} if given["callbacks"] == "History" else {"patience": 0}
+        given["callbacks"] = [getattr(keras.callbacks, given["callbacks"])(**patience)]
+    model, histories = network(keras, layers, optimizer=optimizer), []
     for _turn in range(1 + again):
         arguments = {"x": x, "y": y, "epochs": 3, "verbose": 0, **given}
         if is_fast:
-            with fast.many_steps(model, arguments) as used:
+            with many_steps(model, arguments) as used:
                 assert used
                 histories.append(model.fit(**arguments).history)
         else:
             histories.append(model.fit(**arguments).history)
     return {
-        "weights": [np.asarray(weight) for weight in model.weights],
-        "optimizer": [np.asarray(variable) for variable in model.optimizer.variables],
-        "histories": [{k: np.array(v) for k, v in history.items()} for history in histories],
+        **state(model),
+        "histories": json.dumps(histories),
         "evaluate": np.array(model.evaluate(x, y, verbose=0)),
         "predict": model.predict(x, verbose=0),
+    }
+
+
+def state(model):
+    """All that a network keeps of its training."""
+    variables = {"weights": model.weights, "optimizer": model.optimizer.variables}
+    return {
+        **{name: [value.numpy() for value in values] for name, values in variables.items()},
         "steps": model.steps_per_execution,
     }
 
 
-def flat(found):
-    """Every array of what `train` returns."""
-    for value in found.values():
-        if isinstance(value, list):
-            for item in value:
-                yield from item.values() if isinstance(item, dict) else [item]
+def assert_same(slow, quick) -> None:
+    """The same bits and types, name by name."""
+    assert slow.keys() == quick.keys()
+    for name, left in slow.items():
+        right = quick[name]
+        if isinstance(left, list):
+            assert [item.dtype for item in left] == [item.dtype for item in right], name
+            assert [item.tobytes() for item in left] == [item.tobytes() for item in right], name
         else:
-            yield np.asarray(value)
+            assert type(left) is type(right), name
+            assert np.array_equal(left, right), name
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -138,11 +176,7 @@ def test_bit_identical(keras, case: str) -> None:
     """
     Weights, optimizer state, histories, evaluation and predictions are the same bits.
     """
-    slow, quick = train(keras, case, is_fast=False), train(keras, case, is_fast=True)
-
-    pairs = list(zip(flat(slow), flat(quick), strict=True))
-    assert len(pairs) > 10
-    assert all(np.array_equal(left, right) for left, right in pairs)
+    assert_same(train(keras, case, is_fast=False), train(keras, case, is_fast=True))
 
 
 @pytest.mark.parametrize("rows", [20, 96, ROWS])
@@ -157,14 +191,126 @@ def test_evaluate_is_the_same(keras, rows: int, options) -> None:
     given = {"x": x[:rows], "y": y[:rows], "verbose": 0, **options}
     if options.get("sample_weight"):
         given["sample_weight"] = np.linspace(0, 2, rows)
-    fast = FastFit()
     for _turn in range(2):
         slow = model.evaluate(**given)
-        with fast.many_steps(model, given) as used:
+        with many_steps(model, given) as used:
             assert used
             quick = model.evaluate(**given)
         assert slow == quick == model.evaluate(**given)
         model.fit(x, y, verbose=0)
+
+
+def frozen(model):
+    model.layers[0].trainable = False
+
+
+def without_dropout(model):
+    model.layers[1].rate = 0.0
+
+
+def linear(model):
+    model.layers[-1].activation = model.layers[0].activation
+
+
+def recompiled(model):
+    frozen(model)
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+
+
+FIT_WHOLE = ("fit", {"rows": 960})
+FIT_SHORT = ("fit", {"rows": ROWS})
+FIT_OTHER = ("fit", {"rows": 500, "validation_split": 0.1})
+FIT_SLOW = ("fit", {"rows": 960, "callbacks": "LambdaCallback"})
+FIT_SCHEDULE = ("fit", {"rows": 700, "callbacks": "LearningRateScheduler"})
+FIT_STREAM = ("fit", {"rows": 500, "stream": True})
+ONE_BATCH = ("train_on_batch", {"rows": 32})
+EVALUATE = ("evaluate", {"rows": 900})
+EVALUATE_OTHER = ("evaluate", {"rows": 330})
+
+CHAINS = {
+    "other rows": [FIT_SHORT, FIT_OTHER, FIT_WHOLE, EVALUATE, EVALUATE_OTHER],
+    "frozen, other rows": [FIT_SHORT, frozen, FIT_OTHER],
+    "frozen, whole batches": [FIT_SHORT, frozen, FIT_WHOLE],
+    "frozen, first short batch": [FIT_WHOLE, frozen, FIT_SHORT, FIT_WHOLE],
+    "frozen, batches of other sizes": [
+        FIT_WHOLE,
+        frozen,
+        ("fit", {"rows": 370, "batch_size": 37}),
+        FIT_WHOLE,
+        ("fit", {"rows": 50, "batch_size": 5}),
+    ],
+    "frozen, doubles": [FIT_SHORT, frozen, ("fit", {"rows": 960, "kind": "float64"}), FIT_OTHER],
+    "frozen, a call left alone": [FIT_SHORT, frozen, FIT_SLOW, FIT_STREAM, FIT_SCHEDULE],
+    "frozen, a batch by hand": [FIT_WHOLE, frozen, ONE_BATCH, FIT_WHOLE, FIT_OTHER],
+    "frozen after a call left alone": [FIT_SLOW, frozen, FIT_WHOLE, FIT_OTHER, FIT_SLOW],
+    "frozen after a batch by hand": [ONE_BATCH, frozen, FIT_WHOLE, FIT_OTHER],
+    "no dropout, other rows": [FIT_SHORT, without_dropout, FIT_OTHER, FIT_SLOW],
+    "other activation, evaluate": [EVALUATE, linear, EVALUATE_OTHER, FIT_OTHER, EVALUATE],
+    "other activation, validation": [FIT_OTHER, linear, EVALUATE_OTHER, FIT_SLOW, EVALUATE],
+    "compiled anew": [FIT_SHORT, recompiled, FIT_OTHER, FIT_SLOW],
+}
+
+
+def played(keras, chain, *, is_fast: bool):
+    """All that can be compared after each link of *chain*, and which calls were fast."""
+    tensorflow = pytest.importorskip("tensorflow")
+    x, y = data()
+    model = network(keras, dropout)
+    schedule = keras.callbacks.LearningRateScheduler(lambda _, rate: rate / 2)
+    own = {"LambdaCallback": keras.callbacks.LambdaCallback(), "LearningRateScheduler": schedule}
+    found, are_fast = [], []
+    for link in chain:
+        if not isinstance(link, tuple):
+            link(model)
+            continue
+        name, options = link
+        given = dict(options)
+        rows = given.pop("rows")
+        given["x"], given["y"] = made(given.pop("kind", "float32"), x[:rows], y[:rows])
+        if name != "train_on_batch":
+            given["verbose"] = 0
+        if "callbacks" in given:
+            given["callbacks"] = [own[given["callbacks"]]]
+        if given.pop("stream", False):
+            pairs = tensorflow.data.Dataset.from_tensor_slices((given["x"], given.pop("y")))
+            given["x"] = pairs.batch(32)
+        if is_fast and name != "train_on_batch":
+            with many_steps(model, given) as used:
+                returned = getattr(model, name)(**given)
+            are_fast.append(used)
+        else:
+            returned = getattr(model, name)(**given)
+        found.append({**state(model), "returned": np.array(_values(returned))})
+    return found, are_fast
+
+
+def _values(returned):
+    history = getattr(returned, "history", None)
+    return returned if history is None else list(history.values())
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_calls_after_each_other_are_the_same(keras, chain: str) -> None:
+    """
+    What was changed between calls and not compiled is seen exactly where Keras would see it.
+    """
+    slow, _ = played(keras, CHAINS[chain], is_fast=False)
+    quick, are_fast = played(keras, CHAINS[chain], is_fast=True)
+
+    calls = [link[1] for link in CHAINS[chain] if isinstance(link, tuple) and link != ONE_BATCH]
+    assert are_fast == ["callbacks" not in given and "stream" not in given for given in calls]
+    for left, right in zip(slow, quick, strict=True):
+        assert_same(left, right)
+
+
+def test_a_change_unseen_makes_a_difference(keras) -> None:
+    """
+    The changes of the chains above do change what Keras computes when it is compiled anew.
+    """
+    for change in (frozen, without_dropout):
+        plainly, _ = played(keras, [FIT_SHORT, FIT_OTHER], is_fast=False)
+        changed, _ = played(keras, [change, FIT_SHORT, FIT_OTHER], is_fast=False)
+        assert not np.array_equal(plainly[-1]["weights"][0], changed[-1]["weights"][0])
 
 
 def test_networks_are_let_go(keras) -> None:
@@ -172,11 +318,11 @@ def test_networks_are_let_go(keras) -> None:
     A network that the notebook drops is freed, as it would be without us.
     """
     x, y = data()
-    fast, alive = FastFit(), []
+    alive = []
     for _turn in range(3):
         model = keras.Sequential([keras.Input((12,)), *plain(keras)])
         model.compile("adam", "sparse_categorical_crossentropy")
-        with fast.many_steps(model, {"x": x, "y": y}):
+        with many_steps(model, {"x": x, "y": y}):
             model.fit(x, y, verbose=0)
         alive.append(weakref.ref(model))
         del model
@@ -202,6 +348,42 @@ def own_step(keras):
     return Own([keras.Input((12,)), *plain(keras)])
 
 
+def own_layer(keras):
+    class Own(keras.layers.Dense):
+        pass
+
+    return keras.Sequential([keras.Input((12,)), keras.layers.Dense(8), Own(2, "softmax")])
+
+
+def lambda_layer(keras):
+    layer = keras.layers.Lambda(lambda values: values / 2)
+    return keras.Sequential([keras.Input((12,)), layer, *plain(keras)])
+
+
+def own_activation(keras):
+    layer = keras.layers.Dense(2, activation=own_function)
+    return keras.Sequential([keras.Input((12,)), layer])
+
+
+def own_call(keras):
+    model = keras.Sequential([keras.Input((12,)), *plain(keras)])
+    model.layers[0].call = own_function
+    return model
+
+
+def own_function(first, *_others):
+    """As a loss, a metric, an activation or a layer's call: which one does not matter."""
+    return first
+
+
+def own_schedule(keras):
+    class Own(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 0.1
+
+    return Own()
+
+
 @pytest.mark.parametrize(
     ("change", "compiled", "given"),
     [
@@ -216,6 +398,14 @@ def own_step(keras):
         (None, {}, {"callbacks": "TerminateOnNaN"}),
         (None, {}, {"stream": True}),
         (own_step, {}, {}),
+        (own_layer, {}, {}),
+        (lambda_layer, {}, {}),
+        (own_activation, {}, {}),
+        (own_call, {}, {}),
+        (None, {"loss": own_function}, {}),
+        (None, {"metrics": [own_function]}, {}),
+        (None, {"optimizer": own_schedule}, {}),
+        (None, {}, {"callbacks": "LearningRateScheduler"}),
     ],
     ids=[
         "own steps",
@@ -229,6 +419,14 @@ def own_step(keras):
         "NaN",
         "stream",
         "own step",
+        "own layer",
+        "lambda layer",
+        "own activation",
+        "own call",
+        "own loss",
+        "own metric",
+        "own learning rate",
+        "learning rate scheduler",
     ],
 )
 def test_left_alone_where_it_might_differ(keras, change, compiled, given) -> None:
@@ -237,13 +435,179 @@ def test_left_alone_where_it_might_differ(keras, change, compiled, given) -> Non
     """
     x, y = data()
     model = change(keras) if change else keras.Sequential([keras.Input((12,)), *plain(keras)])
-    model.compile("adam", "sparse_categorical_crossentropy", **compiled)
+    compiled = {"optimizer": "adam", "loss": "sparse_categorical_crossentropy", **compiled}
+    if compiled["optimizer"] is own_schedule:
+        compiled["optimizer"] = keras.optimizers.SGD(own_schedule(keras))
+    model.compile(**compiled)
     arguments = {"x": x, "y": y, **given}
     if isinstance(arguments.get("callbacks"), str):
-        arguments["callbacks"] = [getattr(keras.callbacks, arguments["callbacks"])()]
+        kind = getattr(keras.callbacks, arguments["callbacks"])
+        takes = [own_function] if kind is keras.callbacks.LearningRateScheduler else []
+        arguments["callbacks"] = [kind(*takes)]
     if arguments.pop("stream", False):
         arguments["x"], arguments["y"] = iter([(x, y)]), None
 
-    with FastFit().many_steps(model, arguments) as used:
+    with many_steps(model, arguments) as used:
         assert not used
     assert model.steps_per_execution == compiled.get("steps_per_execution", 1)
+
+
+@pytest.mark.parametrize("name", ["train_function", "test_function", "make_train_function"])
+def test_own_functions_stay(keras, name: str) -> None:
+    """
+    A function that the notebook set on a network is what the network runs.
+    """
+    x, y = data()
+    model, calls = network(keras, plain), []
+
+    def own(*_given):
+        calls.append(name)
+        return {"loss": 0.0}
+
+    model.evaluate(x, y, verbose=0)  # Keras reads metrics that no step of its own would fill
+    setattr(model, name, own)
+    if name == "make_train_function":
+        model.train_function = own
+    given = {"x": x, "y": y, "verbose": 0}
+    with many_steps(model, given) as used:
+        assert not used
+        (model.evaluate if name == "test_function" else model.fit)(**given)
+    assert name in calls
+
+
+def test_no_rows_are_left_alone(keras) -> None:
+    """
+    Keras is left to say what it says of data without rows.
+    """
+    x, y = data()
+    with many_steps(network(keras, plain), {"x": x[:0], "y": y[:0]}) as used:
+        assert not used
+
+
+def test_an_own_callback_method_is_seen(keras) -> None:
+    """
+    A callback of Keras' own that was given a function of the notebook's is left alone.
+    """
+    x, y = data()
+    callback = keras.callbacks.EarlyStopping()
+    callback.on_train_batch_end = own_function
+
+    with many_steps(network(keras, plain), {"x": x, "y": y, "callbacks": callback}) as used:
+        assert not used
+
+
+def test_networks_not_compiled_say_so(keras) -> None:
+    """
+    A network that was not compiled raises what Keras raises.
+    """
+    x, y = data()
+    model = keras.Sequential([keras.Input((12,)), *plain(keras)])
+    with many_steps(model, {"x": x, "y": y}) as used:
+        assert not used
+        with pytest.raises(ValueError, match="compile"):
+            model.fit(x, y, verbose=0)
+
+
+def test_other_networks_are_left_alone_meanwhile(keras) -> None:
+    """
+    What runs beside a fast call, on another network, gets Keras' own batches.
+    """
+    x, y = data()
+    other, model = network(keras, plain), network(keras, dropout)
+    before = other.evaluate(x, y, verbose=0), other.predict(x, verbose=0)
+
+    with many_steps(model, {"x": x, "y": y}) as used:
+        assert used
+        beside = other.evaluate(x, y, verbose=0), other.predict(x, verbose=0)
+        model.fit(x, y, verbose=0)
+
+    assert beside[0] == before[0]
+    assert np.array_equal(beside[1], before[1])
+
+
+def test_only_what_keras_would_make_is_made(keras) -> None:
+    """
+    A fast evaluate leaves the step of training to be compiled when a fit comes, as Keras does.
+    """
+    x, y = data()
+    model = network(keras, plain)
+    given = {"x": x, "y": y, "verbose": 0}
+    with many_steps(model, given):
+        model.evaluate(**given)
+    assert model.train_function is None
+    assert model.test_function is not None
+
+
+@pytest.mark.parametrize("rows", [90, ROWS, 1600, 3000])
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_what_is_printed_is_the_same(keras, capsys, rows: int, verbose: int) -> None:
+    """
+    Each line that stays on the screen is the same but for its times, and no bar overruns.
+    """
+    x, y = (np.concatenate([part] * 3)[:rows] for part in data())
+    given = {"x": x, "y": y, "verbose": verbose}
+    printed = []
+    for is_fast in (False, True):
+        model = network(keras, plain)
+        fitted = {**given, "epochs": 2, "validation_split": 0.1}
+        for call, options in ((model.fit, fitted), (model.evaluate, given)):
+            if is_fast:
+                with many_steps(model, options) as used:
+                    assert used
+                    call(**options)
+            else:
+                call(**options)
+        printed.append(capsys.readouterr())
+
+    slow, quick = (on_screen(streams.out) for streams in printed)
+    assert slow == quick
+    assert len(slow) == 5
+    assert "accuracy: " in slow[1]
+    assert "val_loss: " in slow[3]
+    assert printed[0].err == printed[1].err
+    counts = re.findall(r"(\d+)/(\d+)\D", re.sub(r"\x1b\[\d+m|Epoch \d+/\d+", "", printed[1].out))
+    assert counts
+    assert all(int(done) <= int(of) for done, of in counts)
+
+
+def on_screen(text: str) -> list[str]:
+    """Lines as they stay after what is written over them, without colours and times."""
+    lines = [line.rpartition("\r")[2].rstrip() for line in text.rstrip("\n").split("\n")]
+    plainly = [re.sub(r"\x1b\[\d+m", "", line) for line in lines]
+    return [re.sub(r"\b\d+(s|ms|us|ns)\b", "TIME", line) for line in plainly]
+
+
+def test_files_of_callbacks_are_the_same(keras, tmp_path) -> None:
+    """
+    The networks that are saved epoch by epoch and the table of epochs are the same bytes.
+    """
+    x, y = data()
+    found = []
+    for is_fast in (False, True):
+        folder = tmp_path / str(is_fast)
+        folder.mkdir()
+        saved = keras.callbacks.ModelCheckpoint(folder / "{epoch}-{val_loss:.6f}.keras")
+        table = keras.callbacks.CSVLogger(folder / "epochs.csv")
+        given = {"x": x, "y": y, "verbose": 0, "epochs": 3, "validation_split": 0.2}
+        given["callbacks"] = [saved, table]
+        keras.backend.clear_session()  # names are numbered
+        model = network(keras, dropout)
+        if is_fast:
+            with many_steps(model, given) as used:
+                assert used
+                model.fit(**given)
+        else:
+            model.fit(**given)
+        names = sorted(path.name for path in folder.iterdir())
+        networks = [saved_network(folder / name) for name in names[:-1]]
+        found.append((names, networks, (folder / "epochs.csv").read_bytes()))
+
+    assert found[0] == found[1]
+    assert len(found[0][1]) == 3
+
+
+def saved_network(path) -> tuple[bytes, bytes]:
+    """Configuration, but for addresses in memory, and weights."""
+    with zipfile.ZipFile(path) as archive:
+        configuration, weights = archive.read("config.json"), archive.read("model.weights.h5")
+    return re.sub(rb', "shared_object_id": \d+', b"", configuration), weights

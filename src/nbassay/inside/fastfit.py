@@ -3,17 +3,26 @@ Training as the learner wrote it, in fewer calls.
 
 Keras runs one batch a call of the compiled step, and fetches each through a pipeline that costs
 more than a small network's step. Here a call runs 50 batches and takes their rows from the whole
-arrays itself, in the order that Keras' own pipeline draws. The arithmetic and its order stay, so
-weights, optimizer state, history and outputs are bit-identical; `tests/test_fastfit.py` proves it
-case by case. Where it could make a difference (a callback that looks at batches, an own train
-step, streams whose length is not known) nothing is changed.
+arrays itself, in the order that Keras' own pipeline draws. Each batch goes through the very step
+that Keras compiled, so what is traced, and when, is Keras' doing, and a later call that is left
+alone finds the same step. The arithmetic and its order stay: weights, optimizer state, history
+and what a call returns and prints are bit-identical; `tests/test_fastfit.py` proves it case by
+case. Where it could make a difference (code that is not Keras' own, a callback that looks at
+batches, streams whose length is not known) nothing is changed.
+
+Not the same are: the states of a progress bar that pass by, of which fewer are printed, as on a
+fast computer; the text of an error inside a step, which names the compiled function; and how many
+batches an interrupted call had done. Not looked at is code put into Keras' own classes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import functools
+import inspect
 import sys
+import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,113 +30,146 @@ import numpy as np
 
 from nbassay.inside.arrays import as_numpy
 
-STEPS = 50
-"""Batches a call; more gains nothing, and an interrupt is heard between calls."""
+
+class Steps(int):
+    """Batches a call, told from a number that a learner chose."""
+
+
+STEPS = Steps(50)
+"""More gains nothing, and an interrupt is heard between calls."""
 
 KEPT = "_nbassay_many_steps"
-"""Attribute of a network that keeps its compiled steps; set past Keras' own bookkeeping."""
+"""Attribute of a function that Keras compiled which keeps ours: they live equally long."""
 
+FUNCTIONS = ("train_function", "test_function")
+"""Attributes of a network that Keras calls with an iterator, a step each."""
+
+CALL = ("distribute_strategy", "steps_per_execution")
+"""What an iterator of Keras' is told beside the data: how they are called for."""
+
+TRAINER = "keras.src.backend.tensorflow.trainer"
 ADAPTERS = "keras.src.trainers.data_adapters"
 
 EPOCH_LEVEL = {
     "CSVLogger",
     "EarlyStopping",
     "History",
-    "LearningRateScheduler",
     "ModelCheckpoint",
     "ProgbarLogger",
     "ReduceLROnPlateau",
 }
-"""Keras' own callbacks that look at whole epochs only."""
-
+"""Keras' own callbacks that look at whole epochs only and call nothing of the learner's."""
 
 COUNTS = ("steps", "steps_per_epoch", "validation_steps")
 """Arguments that end a call before its data end."""
 
-STEP_METHODS = (
-    *("train_step", "test_step", "make_train_function", "make_test_function"),
-    *("compute_metrics", "get_metrics_result"),
-)
-"""What makes a step and what it returns."""
 
-
-class FastFit:
-    """Swaps a network's compiled steps while it is fitted, and puts the learner's own back."""
-
-    def forget(self, model: Any) -> None:
-        """Drop what was compiled for *model*: it was compiled anew."""
-        vars(model).pop(KEPT, None)
-
-    @contextlib.contextmanager
-    def many_steps(self, model: Any, given: Mapping[str, Any]) -> Iterator[bool]:
-        """
-        Let ``fit`` or ``evaluate`` run many batches a call while the block runs.
-
-        Args:
-            model: The network.
-            given: The arguments of the call by name.
-
-        Yields:
-            Whether it does; False where it might not be the same.
-        """
-        if not is_the_same(model, given):
-            yield False
-            return
-        own = model.train_function, model.test_function
-        # Kept with the network itself, which they hold: elsewhere they would keep it alive.
-        if KEPT not in vars(model):
-            vars(model)[KEPT] = _over_rows(model, "train_step"), _over_rows(model, "test_step")
-        model.train_function, model.test_function = vars(model)[KEPT]
-        model.steps_per_execution = STEPS
-        try:
-            with _row_numbers():
-                yield True
-        finally:
-            model.train_function, model.test_function = own
-            model.steps_per_execution = 1
-
-
-def _over_rows(model: Any, step: str) -> Callable[[Any], Any]:
+@contextlib.contextmanager
+def many_steps(model: Any, given: Mapping[str, Any]) -> Iterator[bool]:
     """
-    A compiled function that takes what `_row_numbers` gives and runs *step* on each batch.
+    Let ``fit`` or ``evaluate`` run many batches a call while the block runs.
 
-    It returns what the last step of Keras would.
+    Args:
+        model: The network.
+        given: The arguments of the call by name.
+
+    Yields:
+        Whether it does; False where it might not be the same.
+    """
+    if not is_the_same(model, given):
+        yield False
+        return
+    _take_marked_iterators()
+    own, own_steps = {name: getattr(model, name) for name in FUNCTIONS}, model.steps_per_execution
+    for name in FUNCTIONS:
+        setattr(model, name, _stand_in(model, name, own))
+    model.steps_per_execution = STEPS
+    try:
+        yield True
+    finally:
+        model.steps_per_execution = own_steps
+        for name in FUNCTIONS:
+            setattr(model, name, own[name])
+
+
+def _stand_in(model: Any, name: str, own: dict[str, Any]) -> Callable[[Any], Any]:
+    """What Keras calls instead of ``own[name]``, which it makes if Keras would now."""
+
+    def function(iterator: Any) -> Any:
+        if own[name] is None:
+            getattr(model, f"make_{name}")(force=True)
+            own[name] = getattr(model, name)
+            setattr(model, name, function)
+        if KEPT not in vars(own[name]):
+            step = inspect.getclosurevars(own[name]).nonlocals["one_step_on_data"]
+            vars(own[name])[KEPT] = _over_rows(step)
+        return vars(own[name])[KEPT](iterator)
+
+    return function
+
+
+def _over_rows(step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """
+    A compiled function that takes what `_rows_of` gives and runs *step* on each batch.
+
+    A batch has the shapes that Keras knows of one when it traces *step*: a whole number of rows
+    where all batches are whole ones. It returns what the last step does.
     """
     tf: Any = sys.modules["tensorflow"]
 
     @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def run(iterator: Any) -> Any:
         numbers, arrays, *counted = iterator.get_next()
-        width = numbers.shape[1]
+        width = tf.shape(numbers)[1]
 
         def one(turn: Any) -> Any:
             rows = numbers[turn]
             if counted:  # the last batch may be a short one
                 rows = rows[: counted[0] - turn * width]
-            batch = tf.nest.map_structure(lambda array: tf.gather(array, rows, axis=0), arrays)
-            getattr(model, step)(batch)
-            return turn + 1
+            return step(tf.nest.map_structure(lambda array: tf.gather(array, rows), arrays))
 
-        turns = tf.shape(numbers)[0]
-        tf.while_loop(lambda turn: turn < turns, one, [tf.constant(0)])
-        return model.get_metrics_result()
+        _, last = tf.while_loop(
+            lambda turn, _: turn < tf.shape(numbers)[0],
+            lambda turn, _: (turn + 1, one(turn)),
+            (tf.constant(1), one(tf.constant(0))),
+        )
+        return last
 
     return tf.function(run, reduce_retracing=True)  # type: ignore[no-any-return]
 
 
-@contextlib.contextmanager
-def _row_numbers() -> Iterator[None]:
-    """Let Keras' pipelines of whole arrays give row numbers for many batches and the arrays."""
-    adapter = sys.modules[f"{ADAPTERS}.array_data_adapter"].ArrayDataAdapter
-    own = adapter.get_tf_dataset
-    adapter.get_tf_dataset = lambda self: _rows_of(self, own)
-    try:
-        yield
-    finally:
-        adapter.get_tf_dataset = own
+@functools.cache
+def _take_marked_iterators() -> None:
+    """
+    Let Keras' iterators of a call that is marked by `STEPS` go over rows; others stay theirs.
+
+    It stays for good: put back after a call, it would be missing in one of another thread.
+    """
+    kind = sys.modules[TRAINER].TFEpochIterator
+    own_init, own_calls = kind.__init__, kind._enumerate_iterator
+
+    @functools.wraps(own_init)
+    def init(self: Any, *args: Any, **given: Any) -> None:
+        if isinstance(given.get("steps_per_execution"), Steps):
+            call = {name: given.pop(name) for name in CALL}
+            adapter = sys.modules[ADAPTERS].get_data_adapter(**given)
+            over_rows = copy.copy(adapter)
+            over_rows.get_tf_dataset = functools.partial(_rows_of, adapter)
+            own_init(self, x=over_rows, **call)
+        else:
+            own_init(self, *args, **given)
+
+    @functools.wraps(own_calls)
+    def calls(self: Any) -> Iterator[tuple[int, int, Any]]:
+        for begin, end, steps in own_calls(self):
+            # The last call may have fewer batches left, which a progress bar is to show.
+            is_marked = isinstance(self.steps_per_execution, Steps)
+            yield begin, min(end, self.num_batches - 1) if is_marked else end, steps
+
+    kind.__init__, kind._enumerate_iterator = init, calls
 
 
-def _rows_of(adapter: Any, own: Callable[[Any], Any]) -> Any:
+def _rows_of(adapter: Any) -> Any:
     """
     A dataset of (batches, batch size) row numbers beside the arrays they are of.
 
@@ -135,7 +177,8 @@ def _rows_of(adapter: Any, own: Callable[[Any], Any]) -> Any:
     when is its own doing. Where the last batch is a short one, how many numbers count comes third.
     """
     tf: Any = sys.modules["tensorflow"]
-    count, width = adapter._num_samples, adapter._batch_size
+    count = adapter._num_samples
+    width = min(adapter._batch_size, count)
     numbers = copy.copy(adapter)
     numbers._inputs = (np.arange(count, dtype=np.int64),)
     numbers._batch_size = width * STEPS
@@ -146,13 +189,14 @@ def _rows_of(adapter: Any, own: Callable[[Any], Any]) -> Any:
     @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def in_batches(numbers: Any, arrays: Any) -> Any:
         (numbers,) = numbers
-        if count % width == 0:
+        if not adapter.has_partial_batch:
             return tf.reshape(numbers, (-1, width)), arrays
         filled = tf.pad(numbers, [[0, -tf.size(numbers) % width]])
         return tf.reshape(filled, (-1, width)), arrays, tf.size(numbers)
 
     data = tf.data.Dataset
-    rows = data.zip((own(numbers), data.from_tensors(arrays).repeat())).map(in_batches)
+    drawn = type(adapter).get_tf_dataset(numbers)
+    rows = data.zip((drawn, data.from_tensors(arrays).repeat())).map(in_batches)
     options = tf.data.Options()  # as Keras sets them for its own
     options.experimental_optimization.apply_default_optimizations = False
     options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
@@ -165,38 +209,79 @@ def is_the_same(model: Any, given: Mapping[str, Any]) -> bool:
     if keras is None or tensorflow is None or keras.backend.backend() != "tensorflow":
         return False
     return (
-        given.get("shuffle") in (None, True, False)
+        isinstance(given.get("shuffle"), (bool, types.NoneType))
+        and getattr(model, "compiled", False)
         and getattr(model, "steps_per_execution", None) == 1
         and not model.run_eagerly
         and not model.jit_compile
         and not tensorflow.config.functions_run_eagerly()
         and getattr(model, "_distribute_strategy", None) is None
-        and f"{ADAPTERS}.array_data_adapter" in sys.modules
-        and _has_keras_steps(model)
+        and getattr(keras.config, "max_steps_per_epoch", lambda: None)() is None
+        and _has_keras_functions(model)
         and _has_arrays(given)
         and all(given.get(name) is None for name in COUNTS)
         and _has_epoch_callbacks(given.get("callbacks"))
+        and _is_of_keras([model, given.get("callbacks")])
     )
 
 
-def _has_keras_steps(model: Any) -> bool:
-    """Whether the steps are Keras' own, not a subclass's."""
-    for name in STEP_METHODS:
-        definer = next(kind for kind in type(model).__mro__ if name in vars(kind))
-        if not definer.__module__.startswith("keras.src."):
+def _has_keras_functions(model: Any) -> bool:
+    """Whether what Keras calls is what it made itself, or not made yet, and has the step in it."""
+    trainer = sys.modules.get(TRAINER)
+    make = getattr(getattr(trainer, "TensorFlowTrainer", None), "_make_function", None)
+    codes = [
+        code
+        for code in (make.__code__.co_consts if make else ())
+        if isinstance(code, types.CodeType) and "one_step_on_data" in code.co_freevars
+    ]
+    functions = [getattr(model, name) for name in FUNCTIONS]
+    return bool(codes) and all(
+        function is None or getattr(function, "__code__", None) in codes for function in functions
+    )
+
+
+def _is_of_keras(held: Any) -> bool:
+    """
+    Whether all that is held and can be called is Keras' own, or a plain operation.
+
+    Code of the learner's may draw random numbers from a state that a compiled function keeps to
+    itself, or train and ask networks in the middle of a call.
+    """
+    seen: set[int] = set()
+    waiting = [held]
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, (list, tuple, set, frozenset)):
+            waiting += item
+        elif isinstance(item, dict):
+            waiting += item.values()
+        elif type(item).__module__.startswith("keras.src."):
+            waiting += getattr(item, "__dict__", {}).values()
+        elif callable(item) and not _is_plain(item):
             return False
     return True
 
 
+def _is_plain(called: Any) -> bool:
+    """Whether it is a function or class of Keras', or an operation like ``tf.nn.relu``."""
+    home = getattr(called, "__module__", None) or ""
+    if isinstance(called, types.FunctionType) and home.startswith("tensorflow.python.ops."):
+        return True
+    return home.startswith("keras.src.") or isinstance(called, np.ufunc)
+
+
 def _has_arrays(given: Mapping[str, Any]) -> bool:
-    """Whether training and validation data are whole arrays, whose length is known."""
+    """Whether training and validation data are whole arrays with rows in them."""
     held_out = given.get("validation_data")
     if held_out is not None and not (isinstance(held_out, (tuple, list)) and len(held_out) >= 2):
         return False
     weights = given.get("sample_weight")
     arrays = [given.get("x"), given.get("y"), *(held_out or ())]
     arrays += [] if weights is None else [weights]
-    return all(as_numpy(array) is not None for array in arrays)
+    return all(array is not None and array.size for array in map(as_numpy, arrays))
 
 
 def _has_epoch_callbacks(callbacks: Any) -> bool:

@@ -23,7 +23,7 @@ import wrapt
 from nbassay.inside.answers import Answers
 from nbassay.inside.arrays import Reader, as_array_like, as_numpy, number, read_idx
 from nbassay.inside.channel import Channel
-from nbassay.inside.fastfit import FastFit
+from nbassay.inside.fastfit import many_steps
 from nbassay.inside.models import ModelBook
 from nbassay.inside.stand_ins.lab_files import FOLDER as LAB_FOLDER
 from nbassay.inside.taps import Tap
@@ -64,7 +64,7 @@ class Listener:
         self._pictures = 0
         self._loads = 0
         self._is_seeding = False
-        self._fast_fit = FastFit() if is_fast else None
+        self._is_fast = is_fast
 
     def install(
         self, seed: int, attempt: int, loaders: Mapping[str, Sequence[Sequence[str]]]
@@ -247,8 +247,6 @@ class Listener:
             bound = inspect.signature(wrapped).bind(*args, **kwargs)
             bound.apply_defaults()
             self._models.note_compile(instance, dict(bound.arguments))
-            if self._fast_fit is not None:
-                self._fast_fit.forget(instance)
             if self._depth == 0:
                 self._models.state_of(instance)
         return returned
@@ -300,9 +298,7 @@ class Listener:
         self, model: Any, given: dict[str, Any]
     ) -> contextlib.AbstractContextManager[bool]:
         """Many batches a call, where that is the same and was not switched off."""
-        if self._fast_fit is None:
-            return contextlib.nullcontext(False)
-        return self._fast_fit.many_steps(model, given)
+        return many_steps(model, given) if self._is_fast else contextlib.nullcontext(False)
 
     def _send_fit(
         self,
