@@ -160,11 +160,13 @@ def _take_marked_iterators() -> None:
             own_init(self, *args, **given)
 
     @functools.wraps(own_calls)
-    def calls(self: Any) -> Iterator[tuple[int, int, Any]]:
-        for begin, end, steps in own_calls(self):
+    def calls(self: Any) -> Iterator[tuple[Any, ...]]:
+        if not isinstance(self.steps_per_execution, Steps):
+            yield from own_calls(self)
+            return
+        for begin, *end, steps in own_calls(self):  # older versions of Keras give no end
             # The last call may have fewer batches left, which a progress bar is to show.
-            is_marked = isinstance(self.steps_per_execution, Steps)
-            yield begin, min(end, self.num_batches - 1) if is_marked else end, steps
+            yield begin, *(min(step, self.num_batches - 1) for step in end), steps
 
     kind.__init__, kind._enumerate_iterator = init, calls
 
