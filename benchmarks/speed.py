@@ -36,6 +36,8 @@ print(told)"""
 KEEP = f"""import os, pathlib
 pathlib.Path(os.environ["{KEEP_IN}"]).write_text(told)"""
 """For what leaves no executed notebook; a cell that asks for the environment gets no warm start."""
+CACHE = "cache"
+"""What nbassay keeps from class to class: of this benchmark's own."""
 TOLD = re.compile(r"weights ([0-9a-f]{64})")
 FAST = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 COMPILED = "model.compile("
@@ -108,14 +110,22 @@ def digest_in(path: Path) -> str:
 
 
 def by_nbassay(notebooks: list[Path], work: Path, tools: Path) -> tuple[Cost, list[str]]:
+    """With the controls' evidence kept from the class before."""
     out = work / "graded"
     cost = cost_of(
         [
             *(sys.executable, "-m", "nbassay", "grade", *map(str, notebooks), "-o", str(out)),
             *("--workshop", str(ROOT), "-q"),
-        ]
+        ],
+        env={**os.environ, "XDG_CACHE_HOME": str(work.parent / CACHE)},
     )
     return cost, [digest_in(out / "learners" / one.stem / "executed.ipynb") for one in notebooks]
+
+
+def by_new_nbassay(notebooks: list[Path], work: Path, tools: Path) -> tuple[Cost, list[str]]:
+    """With nothing kept: the controls run, too."""
+    shutil.rmtree(work.parent / CACHE, ignore_errors=True)
+    return by_nbassay(notebooks, work, tools)
 
 
 def by_nbgrader(notebooks: list[Path], work: Path, tools: Path) -> tuple[Cost, list[str]]:
@@ -242,13 +252,14 @@ def by_warm_forks(notebooks: list[Path], work: Path, tools: Path) -> tuple[Cost,
 
 Tool = Callable[[list[Path], Path, Path], tuple[Cost, list[str]]]
 TOOLS: dict[str, tuple[Tool, str | None]] = {
-    "nbassay grade": (by_nbassay, None),
     "nbgrader autograde": (by_nbgrader, "nbgrader"),
     "otter run": (by_otter, "otter"),
     "nbconvert --execute": (by_nbconvert, "jupyter-nbconvert"),
     "plain script": (by_script, None),
     "plain script, one thread, 50 steps a call": (by_fast_script, None),
     "such scripts in forks of a warm process": (by_warm_forks, None),
+    "nbassay grade, controls too": (by_new_nbassay, None),
+    "nbassay grade": (by_nbassay, None),
 }
 """Tool → how it is run, and the program of PREFIX that it needs."""
 
