@@ -22,7 +22,7 @@ from typing import Literal
 import nbformat
 from bench import ROOT, Timings, origin, this_machine, write_figures
 from costs import Cost
-from speed import by_nbassay, by_warm_forks, write_notebooks
+from speed import by_new_nbassay, by_warm_forks, write_notebooks
 from warm_forks import cells_file, whole_file
 
 from nbassay.evidence import read_evidence
@@ -164,7 +164,7 @@ def main() -> int:
     notebooks = write_notebooks(work / "class", workshop, given.learners)
     unpack_data(workshop, work / "data")
     forks, weights = by_warm_forks(notebooks, work, Path(sys.prefix))
-    ours, same = by_nbassay(notebooks, work, Path(sys.prefix))
+    ours, same = by_new_nbassay(notebooks, work, Path(sys.prefix))
     if weights != same:
         sys.exit(f"other weights: {weights} by forks, {same} by nbassay")
     figures = Figures(

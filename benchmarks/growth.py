@@ -11,6 +11,7 @@ to it. Each notebook has code of its own, so none is run for another. Prints the
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ import nbformat
 from bench import ROOT, Timings, origin, this_machine, write_figures
 from costs import Cost, cost_and_own_memory
 
+from nbassay.kept_controls import CACHE_VARIABLE
 from nbassay.records import Record
 from nbassay.workshop import read_workshop
 
@@ -56,10 +58,11 @@ def write_class(folder: Path, count: int) -> None:
 
 
 def grade(folder: Path, out: Path, jobs: int) -> tuple[Cost, int]:
-    """Grade the class in *folder* from nothing."""
+    """Grade the class in *folder* from nothing, controls too."""
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "nbassay", "grade", str(folder), "-o", str(out), "-q"]
-    return cost_and_own_memory([*command, "--workshop", str(TINY), "-j", str(jobs)])
+    command += ["--workshop", str(TINY), "-j", str(jobs)]
+    return cost_and_own_memory(command, env={**os.environ, CACHE_VARIABLE: ""})
 
 
 def table(grown: Sequence[Grown]) -> str:

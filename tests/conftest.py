@@ -12,8 +12,12 @@ import nbformat
 import pytest
 from hypothesis import HealthCheck, settings
 
+from nbassay.kept_controls import CACHE_VARIABLE
+
 ROOT = Path(__file__).parent.parent
 TINY = Path(__file__).parent / "workshops" / "tiny"
+
+os.environ[CACHE_VARIABLE] = ""  # no test takes its controls from another
 
 collect_ignore = ["workshops"]
 """Their checks are for learners' evidence; nbassay runs them."""

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from nbassay.errors import (
 from nbassay.evidence import read_evidence, write_evidence
 from nbassay.executed import executed_notebook, read_outputs
 from nbassay.files import refuse_link, write_whole
+from nbassay.kept_controls import KeptControls
 from nbassay.machine import free_bytes, usable_cores
 from nbassay.notebook import Notebook, decode_notebook, digest_of
 from nbassay.once import Once
@@ -54,6 +55,7 @@ WORTH_WARMING = 3
 NOT_STARTED = "could-not-start"
 FAILED = "failed, which is a bug in nbassay"
 SAME = "same code as another, run once"
+BEFORE = "run by an earlier class"
 CHANGED = "changed since its first run; grade again"
 OTHER_KEY = (
     "it ran with other packages, another nbassay or other lab data than this command found, so "
@@ -81,6 +83,7 @@ class Task:
     folder: Path
     attempt: int = 0
     """0 first; every attempt has other seeds. `CHALLENGE` has other names for the classes, too."""
+    is_control: bool = False
 
     @property
     def evidence(self) -> Path:
@@ -137,7 +140,10 @@ def tasks_of(
 ) -> list[Task]:
     """The first run of everything, controls first."""
     return [
-        *(Task(item=item, folder=out / "controls" / item.learner) for item in controls),
+        *(
+            Task(item=item, folder=out / "controls" / item.learner, is_control=True)
+            for item in controls
+        ),
         *(Task(item=item, folder=out / "learners" / item.learner) for item in submissions),
     ]
 
@@ -151,6 +157,7 @@ def run_tasks(
     progress: Progress,
     is_fresh: bool = False,
     shortcuts: Shortcuts = USUAL,
+    kept: KeptControls | None = None,
     class_run: ClassRun | None = None,
     stages: Stages | None = None,
 ) -> ClassRun:
@@ -163,6 +170,7 @@ def run_tasks(
         jobs: Boxes at once.
         is_fresh: Run even what was run before.
         shortcuts: What may save time; a warm start does only where there are enough tasks.
+        kept: Controls that earlier classes ran.
         class_run: Carried on, if there is one.
         stages: Takes what became of the seconds that the *jobs* had, all together.
 
@@ -181,8 +189,8 @@ def run_tasks(
             shortcuts, is_warm=shortcuts.is_warm and len(tasks) >= WORTH_WARMING
         ),
         once={
-            folder: Once(() if is_fresh else evidence_by_key(folder))
-            for folder in {task.folder.parent for task in tasks}
+            task.folder.parent: Once(() if is_fresh else _known(task, kept))
+            for task in {task.folder.parent: task for task in tasks}.values()
         },
         should_stop=stop.is_set,
     )
@@ -191,7 +199,7 @@ def run_tasks(
     with contextlib.closing(ended), contextlib.closing(progress):
         for task, (how, seconds) in ended:
             worked.add(seconds)
-            class_run.reused += how in ("already run", SAME)
+            class_run.reused += how in ("already run", SAME, BEFORE)
             class_run.not_run += how in (*OUR_FAILURES, FAILED)
             progress.done(task.item.learner, how + _again(task))
     idle = slots * (time.monotonic() - began) - sum(worked.seconds.values())
@@ -199,6 +207,13 @@ def run_tasks(
     if stages is not None:
         stages.add(worked.seconds)
     return class_run
+
+
+def _known(task: Task, kept: KeptControls | None) -> Iterator[tuple[str, Path]]:
+    """Key and folder of evidence that need not be made again, of those that *task* belongs to."""
+    if task.is_control and kept is not None:
+        yield from kept.known()
+    yield from evidence_by_key(task.folder.parent)
 
 
 def _again(task: Task) -> str:
@@ -282,7 +297,7 @@ class _Runner:
             with stages.stage("wait"):
                 made = stack.enter_context(once.turn(key))
             run = None if made is None else _made_before(made, key)
-            how = SAME
+            how = SAME if made and made.is_relative_to(folder.parent) else BEFORE
             if run is None:
                 run = self._placed(notebook, attempt, stages)
                 if run.evidence.key != key:

@@ -14,6 +14,7 @@ from rich.console import Console
 from nbassay.classrun import control_submissions, default_jobs
 from nbassay.errors import SandboxError
 from nbassay.files import owned
+from nbassay.kept_controls import kept_controls
 from nbassay.options import (
     BELOW,
     CHALLENGE,
@@ -102,6 +103,7 @@ def grade(
         jobs=jobs or default_jobs(),
         is_fresh=is_fresh,
         shortcuts=Shortcuts(is_fast=not is_slow, is_warm=not is_cold),
+        kept=kept_controls(),
         challenge=challenge,
         progress=progress(is_quiet),
     )
@@ -151,6 +153,7 @@ def run(
         jobs=jobs or default_jobs(),
         is_fresh=is_fresh,
         shortcuts=Shortcuts(is_fast=not is_slow, is_warm=not is_cold),
+        kept=kept_controls(),
         progress=progress(is_quiet),
     )
     with _where(options, sandbox_name, cluster_address, jobs) as options, owned(out):
@@ -245,6 +248,7 @@ def check(
             sandbox=sandbox,
             is_fresh=is_fresh,
             shortcuts=Shortcuts(is_fast=not is_slow),
+            kept=kept_controls(),
             progress=progress(is_quiet),
         )
         controls = control_submissions(workshop, only=workshop.manifest.reference)

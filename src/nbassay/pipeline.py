@@ -21,6 +21,7 @@ from nbassay.classscore import Scorer, score_learners
 from nbassay.errors import ManifestError, OutputError
 from nbassay.files import MARK, write_whole
 from nbassay.identical import identical_learners, with_notes_of_same_code
+from nbassay.kept_controls import KeptControls
 from nbassay.places import Place, here
 from nbassay.pristine import data_digest, read_pristine
 from nbassay.records import SCHEMA_RESULTS, ControlResult, Results, SubmissionResult, WorkshopId
@@ -69,6 +70,8 @@ class RunOptions:
     """Run even what was run before."""
     progress: Progress
     shortcuts: Shortcuts = USUAL
+    kept: KeptControls | None = None
+    """Controls that earlier classes ran."""
     challenge: Challenge = "suspicious"
     """Whose notebooks run once more with renamed classes (see `nbassay.renaming`)."""
     sandbox: Sandbox | None = None
@@ -90,6 +93,11 @@ class RunOptions:
             return self.cluster.walls
         assert self.sandbox is not None
         return self.sandbox
+
+    @property
+    def usable_kept(self) -> KeptControls | None:
+        """Controls that earlier classes ran; None where notebooks could lay something in."""
+        return self.kept if self.walls.is_isolated else None
 
     @contextlib.contextmanager
     def place(self) -> Iterator[Place]:
@@ -194,6 +202,10 @@ def grade_class(
         class_run = _run(options, again, class_run)
         _write_run_record(options, class_of(options, submissions), class_run)
         score_class(options.out, workshop=options.workshop, jobs=options.processes)
+    if options.usable_kept is not None:
+        for control in results.controls:
+            if control.as_expected:
+                options.usable_kept.keep(options.out / "controls" / slug_of(control.name))
     return report_class(options.out, workshop=options.workshop)
 
 
@@ -210,6 +222,7 @@ def _run(options: RunOptions, tasks: Sequence[Task], class_run: ClassRun | None)
             progress=options.progress,
             is_fresh=options.is_fresh,
             shortcuts=options.shortcuts,
+            kept=options.usable_kept,
             class_run=class_run,
             stages=stages,
         )

@@ -146,9 +146,17 @@ def evidence_by_key(learners: Path) -> Iterator[tuple[str, Path]]:
     for file in submission_files(learners):
         for attempt in (*range(MOST_ATTEMPTS), CHALLENGE):
             folder = evidence_folder(file.parent, attempt)
-            with contextlib.suppress(OSError, msgspec.DecodeError):
-                told = _decode_key((folder / EVIDENCE_FILE).read_bytes())
-                yield told.key, folder
+            key = read_key(folder)
+            if key is not None:
+                yield key, folder
+
+
+def read_key(folder: Path) -> str | None:
+    """The key of the evidence in *folder*; None when there is none that can be read."""
+    try:
+        return _decode_key((folder / EVIDENCE_FILE).read_bytes()).key
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 class _Key(msgspec.Struct):
