@@ -348,10 +348,10 @@ def test_no_usable_worker_left(
 
 FULL_DISK = """
 import errno, os
-from nbassay import cluster
+from nbassay import cluster_worker
 
 def dask_setup(worker):
-    run = cluster.run_notebook
+    run = cluster_worker.run_notebook
 
     def run_notebook(*given, **named):
         try:
@@ -360,7 +360,7 @@ def dask_setup(worker):
             return run(*given, **named)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    cluster.run_notebook = run_notebook
+    cluster_worker.run_notebook = run_notebook
 """
 """A worker whose disk is full for one notebook, if the file *trigger* is there."""
 
@@ -420,17 +420,17 @@ def test_a_disk_that_stays_full(
 OTHER_KEY = """
 import dataclasses
 import msgspec
-from nbassay import cluster
+from nbassay import cluster_worker
 
 def dask_setup(worker):
-    run = cluster.run_notebook
+    run = cluster_worker.run_notebook
 
     def run_notebook(*given, **named):
         done = run(*given, **named)
         evidence = msgspec.structs.replace(done.evidence, key="0" * 64)
         return dataclasses.replace(done, evidence=evidence)
 
-    cluster.run_notebook = run_notebook
+    cluster_worker.run_notebook = run_notebook
 """
 """A worker whose packages were changed after it was judged, as its evidence tells."""
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import math
 import secrets
@@ -22,32 +21,36 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import safetensors.numpy
 
-from nbassay.errors import AssayError, ClusterError, SandboxError, UsageError, our_failure
+from nbassay.cluster_worker import (
+    Announcement,
+    Delivery,
+    Equipment,
+    Failure,
+    Order,
+    Unready,
+    admit,
+    announce,
+    decode_delivery,
+    decode_told,
+    dismiss,
+    key_of,
+    run_there,
+    why_failed,
+)
+from nbassay.errors import AssayError, ClusterError, SandboxError, UsageError
 from nbassay.evidence import decode_evidence
 from nbassay.notebook import Notebook
 from nbassay.places import NotRunError
-from nbassay.records import Record
-from nbassay.running import Run, Shortcuts, evidence_key, run_notebook
+from nbassay.running import Run, Shortcuts
 from nbassay.sandbox import ProbeResult, Walls
-from nbassay.sandbox.choose import choose
-from nbassay.sandbox.probes import probe
-from nbassay.scratch import scratch
-from nbassay.workbench import Workbench, workbench
-from nbassay.workshop import Manifest, Workshop
+from nbassay.workshop import Workshop
 
 if TYPE_CHECKING:
     from distributed import Client, Future
-
-try:
-    from distributed import WorkerPlugin as _Plugin
-except ImportError:  # an extra: `open_cluster` says so
-    _Plugin = object
 
 CONNECT_S = 10.0
 """Seconds for the scheduler to answer."""
@@ -75,188 +78,6 @@ _GONE = (OSError, asyncio.TimeoutError)
 Tell = Callable[[str], None]
 
 _log = logging.getLogger(__name__)
-
-
-class Announcement(Record, frozen=True, kw_only=True, tag=True):
-    """What a worker tells of itself."""
-
-    name: str
-    mode: str
-    is_isolated: bool
-    key: str
-    """Of a run of no code there: equal keys, equal machines as far as evidence goes."""
-    probes: list[ProbeResult]
-
-    @property
-    def walls(self) -> RemoteWalls:
-        return RemoteWalls(name=self.name, mode=self.mode, is_isolated=self.is_isolated)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RemoteWalls:
-    """The walls that all workers have."""
-
-    name: str
-    mode: str
-    is_isolated: bool
-
-
-class Unready(Record, frozen=True, kw_only=True, tag=True):
-    """What a worker tells that cannot be used."""
-
-    why: str
-    is_open: bool
-    """It is for want of a sandbox."""
-
-
-class Order(Record, frozen=True, kw_only=True):
-    """One notebook to run."""
-
-    digest: str
-    content: dict[str, Any]
-    attempt: int
-    shortcuts: Shortcuts
-
-
-class Delivery(Record, frozen=True, kw_only=True, tag=True):
-    """What one run left, as it is kept in files."""
-
-    worker: str
-    """Address of who ran it."""
-    evidence: bytes
-    arrays: bytes
-    outputs: dict[int, list[dict[str, Any]]]
-    seconds: dict[str, float]
-
-
-class Failure(Record, frozen=True, kw_only=True, tag=True):
-    """What kept a worker from running a notebook."""
-
-    worker: str
-    """Its address."""
-    why: str
-
-
-# Made before there are threads, see `nbassay.evidence`.
-_decode_order = msgspec.msgpack.Decoder(Order).decode
-_decode_delivery = msgspec.msgpack.Decoder(Delivery | Failure).decode
-_decode_told = msgspec.json.Decoder(Announcement | Unready).decode
-
-_ready: dict[str, Equipment] = {}
-"""Of a worker: what it has at hand, by the name that a class gave it."""
-
-
-class Equipment(_Plugin):  # type: ignore[misc]
-    """Makes a worker ready for one workshop; Dask sends it to those that come later, too."""
-
-    def __init__(self, name: str, workshop: Workshop, sandbox_name: str) -> None:
-        self._called = name
-        self._manifest = workshop.manifest
-        self._files = {
-            file.path: workshop.path(file.path).read_bytes()
-            for file in workshop.manifest.data.files.values()
-        }
-        self._sandbox_name = sandbox_name
-
-    def setup(self, worker: Any) -> None:
-        """Lay out the workshop and try the walls; Dask would lose an error, so it is kept."""
-        self._open = contextlib.ExitStack()
-        self.told: Announcement | Unready
-        try:
-            self.told = self._made_ready()
-        except Exception as error:
-            _log.exception("this worker cannot be made ready")
-            self._open.close()
-            self.told = Unready(
-                why=_why(error, "making a worker ready"), is_open=isinstance(error, SandboxError)
-            )
-        _ready[self._called] = self
-
-    def _made_ready(self) -> Announcement:
-        sandbox = choose(self._sandbox_name)
-        probes = list(probe(sandbox)) if sandbox.is_isolated else []
-        folder = self._open.enter_context(scratch("workshop"))
-        workshop = _laid_out(folder, self._manifest, self._files)
-        self.bench: Workbench = self._open.enter_context(workbench(workshop, sandbox))
-        return Announcement(
-            name=sandbox.name,
-            mode=sandbox.mode,
-            is_isolated=sandbox.is_isolated,
-            key=_key(workshop, sandbox),
-            probes=probes,
-        )
-
-    def teardown(self, worker: Any) -> None:
-        """Leave nothing behind."""
-        _ready.pop(self._called, None)
-        self._open.close()
-
-
-def _why(error: Exception, at: str) -> str:
-    """What to tell of an error of a worker: its machine's, or a bug of ours."""
-    return str(error) if isinstance(error, AssayError | OSError) else our_failure(error, at)
-
-
-def _laid_out(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Workshop:
-    """A workshop that holds its lab's data and nothing else; they are checked when read."""
-    for path, content in files.items():
-        target = folder / path
-        if not target.resolve().is_relative_to(folder.resolve()):
-            raise ClusterError(f"{path}: a file of the lab's data outside the workshop's folder")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-    return Workshop(folder, manifest)
-
-
-def _key(workshop: Workshop, walls: Walls) -> str:
-    return evidence_key("", workshop, walls, 0, is_fast=True)
-
-
-def _announce(name: str) -> bytes | None:
-    """Runs on a worker: what it tells of itself; None while it has not got what it needs."""
-    equipment = _ready.get(name)
-    return None if equipment is None else msgspec.json.encode(equipment.told)
-
-
-async def _admit(name: str, dask_worker: Any) -> None:
-    """Runs on a worker: from now on Dask sends it notebooks, one a thread."""
-    await dask_worker.set_resources(**{name: dask_worker.state.nthreads})
-
-
-async def _dismiss(name: str, dask_worker: Any) -> None:
-    """Runs on a worker: Dask sends it no more; what it was sent it still may do."""
-    await dask_worker.scheduler.set_resources(
-        worker=dask_worker.contact_address, resources={name: 0}
-    )
-
-
-def _run_there(name: str, order: bytes) -> bytes:
-    """Runs on a worker; what goes wrong there is delivered, too: it is no end of the class."""
-    from distributed import get_worker
-
-    try:
-        done: Delivery | Failure = _done_there(_ready[name].bench, order, get_worker().address)
-    except Exception as error:
-        _log.exception("a notebook could not be run")
-        done = Failure(worker=get_worker().address, why=_why(error, "this notebook"))
-    return msgspec.msgpack.encode(done, enc_hook=str)
-
-
-def _done_there(bench: Workbench, order: bytes, worker: str) -> Delivery:
-    told = _decode_order(order)
-    run = run_notebook(
-        Notebook(digest=told.digest, content=told.content, notes=()),
-        bench,
-        attempt=told.attempt,
-        shortcuts=told.shortcuts,
-    )
-    return Delivery(
-        worker=worker,
-        evidence=msgspec.json.encode(run.evidence),
-        arrays=safetensors.numpy.save(run.blobs),
-        outputs=run.outputs,
-        seconds=dict(run.seconds),
-    )
 
 
 class Cluster:
@@ -320,7 +141,7 @@ class Cluster:
         for _ in range(MOST_SENDINGS):
             with self._turn(should_stop) as workers:
                 delivered = self._delivered(order, workers, should_stop)
-                delivery = None if delivered is None else _decode_delivery(delivered)
+                delivery = None if delivered is None else decode_delivery(delivered)
                 if delivery is not None and self._is_trusted(delivery):
                     return _run_of(delivery)
         raise NotRunError(_LOST_WORKERS)
@@ -352,7 +173,7 @@ class Cluster:
     ) -> bytes | None:
         """What came back; None when all *workers* are gone: Dask would let it wait for ever."""
         future = self._client.submit(
-            *(_run_there, self._name, msgspec.msgpack.encode(order)),
+            *(run_there, self._name, msgspec.msgpack.encode(order)),
             pure=False,
             resources={self._name: 1},
         )
@@ -384,7 +205,7 @@ class Cluster:
             f"after the other: worker {worker}: {delivery.why}"
         )
         with contextlib.suppress(Exception):  # gone by itself
-            self._there(_dismiss, [worker])
+            self._there(dismiss, [worker])
         return True
 
     def watch(self, ended: threading.Event) -> None:
@@ -408,7 +229,7 @@ class Cluster:
         if failed is None:
             return None
         _log.error("the workers could not be looked at", exc_info=failed)
-        return _why(failed, "looking at the workers")
+        return why_failed(failed, "looking at the workers")
 
     def _first(self) -> tuple[Walls, list[ProbeResult]]:
         """
@@ -456,15 +277,15 @@ class Cluster:
     def _asked(self, addresses: Sequence[str]) -> dict[str, Announcement | Unready]:
         """What these workers tell of themselves; who has nothing to tell yet is left out."""
         asked: dict[str, Announcement | Unready] = {}
-        for address, told in self._there(_announce, addresses).items():
+        for address, told in self._there(announce, addresses).items():
             if isinstance(told, bytes):
-                asked[address] = _decode_told(told)
+                asked[address] = decode_told(told)
             elif isinstance(told, Exception) and not isinstance(told, _GONE):
-                asked[address] = Unready(why=_why(told, "asking it"), is_open=False)
+                asked[address] = Unready(why=why_failed(told, "asking it"), is_open=False)
         return asked
 
     def _admit(self, addresses: Sequence[str]) -> None:
-        self._there(_admit, addresses)
+        self._there(admit, addresses)
 
     def _there(self, what: Callable[..., Any], addresses: Sequence[str]) -> dict[str, Any]:
         """Do *what* on these workers: address → what it gave, or its error."""
@@ -615,7 +436,7 @@ def ready_one(address: str, told: Announcement | Unready, workshop: Workshop) ->
     """
     if isinstance(told, Unready):
         raise (SandboxError if told.is_open else ClusterError)(f"worker {address}: {told.why}")
-    if told.key != _key(workshop, told.walls):
+    if told.key != key_of(workshop, told.walls):
         raise ClusterError(
             f"worker {address}: expected the processor, Python, nbassay and packages of this "
             "machine, found others; install the same versions on both, or marks would depend on "
