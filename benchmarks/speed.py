@@ -1,12 +1,15 @@
 """
 Submissions per minute beside other tools, in one run and in turn, on the same notebooks.
 
-    python benchmarks/speed.py -o OUT [--tools PREFIX] [--sizes 1,8] [--figures FILE]
+    python benchmarks/speed.py -o OUT [--tools PREFIX] [--sizes 1,8] [--rounds 2] [--figures FILE]
 
 The notebooks are the reference with a seed and a number of its own each. Their last cell prints a
 digest of the trained weights: a tool that trains other weights is told. PREFIX is an environment
 that holds ``nbgrader``, ``otter-grader`` and ``nbconvert`` beside the lab's packages; what it does
-not hold is left out and told. Figures compare within one run only: machines differ.
+not hold is left out and told. Figures compare within one run only: machines differ, and one
+machine differs from quarter of an hour to quarter of an hour. So tools take turns: in each round
+those that run notebooks one after the other run a part of the class, and those that run a class as
+one run all of it; of these the mean counts.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ import argparse
 import os
 import re
 import shutil
+import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +29,7 @@ from bench import ROOT, Timings, origin, this_machine, write_figures
 from costs import Cost, cost_of
 from warm_forks import CELL, KEEP_IN
 
+from nbassay.kept_controls import CACHE_VARIABLE
 from nbassay.pristine import unpack_data
 from nbassay.records import Record
 from nbassay.workshop import Workshop, read_workshop
@@ -66,6 +71,7 @@ class Figures(Timings, frozen=True, kw_only=True):
     """``benchmarks/figures/speed.json``."""
 
     schema: Literal["nbassay/benchmark-speed/1"]
+    rounds: int
     timed: list[Timed]
 
 
@@ -98,6 +104,15 @@ def added(costs: list[Cost]) -> Cost:
     )
 
 
+def mean(costs: list[Cost]) -> Cost:
+    """Of one command that ran several times."""
+    return Cost(
+        seconds=round(statistics.mean(cost.seconds for cost in costs), 2),
+        processor_seconds=round(statistics.mean(cost.processor_seconds for cost in costs), 2),
+        peak_mb=max(cost.peak_mb for cost in costs),
+    )
+
+
 def path_of(tools: Path) -> dict[str, str]:
     """The environment in which programs of *tools* find each other."""
     return {**os.environ, "PATH": f"{tools / 'bin'}{os.pathsep}{os.environ['PATH']}"}
@@ -117,7 +132,7 @@ def by_nbassay(notebooks: list[Path], work: Path, tools: Path) -> tuple[Cost, li
             *(sys.executable, "-m", "nbassay", "grade", *map(str, notebooks), "-o", str(out)),
             *("--workshop", str(ROOT), "-q"),
         ],
-        env={**os.environ, "XDG_CACHE_HOME": str(work.parent / CACHE)},
+        env={**os.environ, CACHE_VARIABLE: str(work.parent / CACHE)},
     )
     return cost, [digest_in(out / "learners" / one.stem / "executed.ipynb") for one in notebooks]
 
@@ -251,6 +266,8 @@ def by_warm_forks(notebooks: list[Path], work: Path, tools: Path) -> tuple[Cost,
 
 
 Tool = Callable[[list[Path], Path, Path], tuple[Cost, list[str]]]
+ALL_AT_ONCE = (by_warm_forks, by_new_nbassay, by_nbassay)
+"""Run a class as one; the others one notebook after the other."""
 TOOLS: dict[str, tuple[Tool, str | None]] = {
     "nbgrader autograde": (by_nbgrader, "nbgrader"),
     "otter run": (by_otter, "otter"),
@@ -289,37 +306,64 @@ def table(timed: list[Timed]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def time_in_turn(
+    tools: Mapping[str, Tool], size: int, rounds: int, out: Path, prefix: Path
+) -> Iterator[Timed]:
+    """Time all *tools* on one class of *size*."""
+    workshop = read_workshop(ROOT)
+    costs: dict[str, list[Cost]] = {name: [] for name in tools}
+    weights: dict[str, dict[int, str]] = {name: {} for name in tools}
+    for turn in range(min(rounds, size)):
+        for name, tool in tools.items():
+            work = out / f"{size}-{turn}-{name.replace(' ', '-')}"
+            shutil.rmtree(work, ignore_errors=True)
+            notebooks = write_notebooks(work / "class", workshop, size)
+            unpack_data(workshop, work / "data")
+            step = 1 if tool in ALL_AT_ONCE else min(rounds, size)
+            part = range(turn % step, size, step)
+            cost, told = tool([notebooks[number] for number in part], work, prefix)
+            print(f"{size} submissions, round {turn + 1}, {name}: {cost}", file=sys.stderr)
+            costs[name].append(cost)
+            weights[name].update(zip(part, told, strict=True))
+    for name, tool in tools.items():
+        yield Timed(
+            tool=name,
+            submissions=size,
+            cost=mean(costs[name]) if tool in ALL_AT_ONCE else added(costs[name]),
+            weights=[weight for _, weight in sorted(weights[name].items())],
+        )
+
+
 def main() -> int:
     """Time every tool on classes of every size."""
     parser = argparse.ArgumentParser(description="Submissions a minute beside other tools.")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--tools", type=Path, default=Path(sys.prefix), help="an environment")
     parser.add_argument("--sizes", default="1,8")
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--only", action="append", choices=[*TOOLS], help="may be given again")
     parser.add_argument("--figures", type=Path, help="file to write")
     given = parser.parse_args()
     workshop = read_workshop(ROOT)
-    timed = []
+    tools: dict[str, Tool] = {}
+    for name, (tool, program) in TOOLS.items():
+        if given.only and name not in given.only:
+            continue
+        if program is not None and not (given.tools / "bin" / program).exists():
+            print(f"{name}: left out, {given.tools} has no {program}", file=sys.stderr)
+            continue
+        tools[name] = tool
+    out, prefix = given.output.resolve(), given.tools.resolve()
+    timed: list[Timed] = []
     for size in map(int, given.sizes.split(",")):
-        for name, (tool, program) in TOOLS.items():
-            if given.only and name not in given.only:
-                continue
-            if program is not None and not (given.tools / "bin" / program).exists():
-                print(f"{name}: left out, {given.tools} has no {program}", file=sys.stderr)
-                continue
-            work = (given.output / f"{size}-{name.replace(' ', '-')}").resolve()
-            shutil.rmtree(work, ignore_errors=True)
-            notebooks = write_notebooks(work / "class", workshop, size)
-            unpack_data(workshop, work / "data")
-            cost, weights = tool(notebooks, work, given.tools.resolve())
-            timed.append(Timed(tool=name, submissions=size, cost=cost, weights=weights))
-            print(f"{size}, {name}: {cost}", file=sys.stderr)
+        timed += time_in_turn(tools, size, given.rounds, out, prefix)
     print(table(timed), end="")
     if given.figures is not None:
         figures = Figures(
             schema="nbassay/benchmark-speed/1",
             **origin(workshop, "python benchmarks/speed.py -o OUT --tools PREFIX"),
             **this_machine(),
+            rounds=given.rounds,
             timed=timed,
         )
         write_figures(given.figures, figures)

@@ -12,6 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from nbassay.inside import fastfit
 from nbassay.inside.fastfit import many_steps
 
 pytestmark = [
@@ -23,6 +24,14 @@ pytestmark = [
 ]
 
 ROWS = 1000  # 31.25 batches of 32: never a whole number of calls
+
+
+@pytest.fixture(autouse=True)
+def several_calls(monkeypatch):
+    """
+    An epoch of these few rows takes several calls, as one of a lab's data does.
+    """
+    monkeypatch.setattr(fastfit, "STEPS", fastfit.Steps(10))
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 Training as the learner wrote it, in fewer calls.
 
 Keras runs one batch a call of the compiled step, and fetches each through a pipeline that costs
-more than a small network's step. Here a call runs 50 batches and takes their rows from the whole
+more than a small network's step. Here a call runs 200 batches and takes their rows from the whole
 arrays itself, in the order that Keras' own pipeline draws. Each batch goes through the very step
 that Keras compiled, so what is traced, and when, is Keras' doing, and a later call that is left
 alone finds the same step. The arithmetic and its order stay: weights, optimizer state, history
@@ -35,7 +35,7 @@ class Steps(int):
     """Batches a call, told from a number that a learner chose."""
 
 
-STEPS = Steps(50)
+STEPS = Steps(200)
 """More gains nothing, and an interrupt is heard between calls."""
 
 KEPT = "_nbassay_many_steps"
