@@ -401,7 +401,8 @@ def test_a_disk_that_stays_full(
     cluster: Cluster, submissions: Path, tmp_path: Path, nbassay: Nbassay
 ) -> None:
     """
-    A worker that fails at everything is named and gets no more, so another one runs the class.
+    A worker that fails at everything is named and gets no more; another one runs the class, also
+    what the first one failed at.
     """
     preload = tmp_path / "preload.py"
     # What is a folder cannot be unlinked: that error, at every notebook.
@@ -412,9 +413,119 @@ def test_a_disk_that_stays_full(
 
     done = nbassay(*command)
 
-    assert done.returncode == NOT_RUN, done.stderr
+    assert done.returncode == 0, done.stderr
     assert done.stderr.count("failed at 3 notebooks one after the other") == 1
-    assert done.stderr.count(": done") >= 3, done.stderr
+    assert done.stderr.count(": done") == 8, done.stderr
+
+
+def test_boxes_that_cannot_start(
+    cluster: Cluster, submissions: Path, tmp_path: Path, nbassay: Nbassay
+) -> None:
+    """
+    A worker whose sandbox stops working while a class runs costs no notebook: another one runs
+    them, and it is dismissed.
+    """
+    trigger, program = tmp_path / "trigger", tmp_path / "bin" / "bwrap"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\n[ -e {trigger} ] && exit 1\nexec {find_programs()[0]} "$@"\n')
+    program.chmod(0o755)
+    preload = tmp_path / "preload.py"
+    preload.write_text(BREAKS_DOWN.format(trigger=str(trigger)))
+    environment = {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    cluster.worker("--preload", str(preload), **environment)
+    cluster.worker()
+    command = ("run", submissions, "-o", tmp_path / "out", "--cluster", cluster.address)
+
+    done = nbassay(*command, "--no-warm")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("failed at 3 notebooks one after the other") == 1
+    assert done.stderr.count(": done") == 8, done.stderr
+
+
+BREAKS_DOWN = """
+import pathlib
+from nbassay import cluster_worker
+
+def dask_setup(worker):
+    run = cluster_worker.run_notebook
+
+    def run_notebook(*given, **named):
+        pathlib.Path({trigger!r}).touch()
+        return run(*given, **named)
+
+    cluster_worker.run_notebook = run_notebook
+"""
+"""A worker whose bwrap ends at once from its first notebook on, once *trigger* is there."""
+
+
+NO_NBASSAY = """
+import sys
+
+class Missing:
+    def find_spec(self, name, *given):
+        if name.partition(".")[0] == "nbassay":
+            raise ModuleNotFoundError("No module named 'nbassay'", name="nbassay")
+
+def dask_setup(worker):
+    import importlib.metadata as metadata
+    own = metadata.version
+
+    def version(name):
+        if name == "nbassay":
+            raise metadata.PackageNotFoundError(name)
+        return own(name)
+
+    metadata.version = version
+    sys.meta_path.insert(0, Missing())
+"""
+"""A worker in an environment without nbassay."""
+
+
+def test_a_worker_without_nbassay(
+    cluster: Cluster, submissions: Path, tmp_path: Path, nbassay: Nbassay
+) -> None:
+    """
+    The likeliest mistake is told with the worker's name and what to do, not as a bug.
+    """
+    preload = tmp_path / "preload.py"
+    preload.write_text(NO_NBASSAY)
+    cluster.worker("--preload", str(preload))
+
+    done = nbassay("grade", submissions, "-o", tmp_path / "out", "--cluster", cluster.address)
+
+    assert done.returncode == 2
+    assert "worker tcp://127.0.0.1:" in done.stderr
+    assert "expected nbassay" in done.stderr
+    assert "pip install" in done.stderr
+    assert "bug" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_command_leaves_nothing_on_workers(
+    cluster: Cluster, submissions: Path, tmp_path: Path, nbassay: Nbassay
+) -> None:
+    """
+    A command that is killed takes the class's data and processes from its workers with it.
+    """
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    worker = cluster.worker(TMPDIR=str(scratch))
+    command = ("grade", submissions, "-o", tmp_path / "out", "--cluster", cluster.address)
+    grading = subprocess.Popen(
+        [sys.executable, "-m", "nbassay", *map(str, command)],
+        cwd=TINY,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    with grading:
+        wait_for(lambda: has_box(worker) or grading.poll() is not None)
+        assert any(scratch.iterdir())
+        grading.kill()
+
+    wait_for(lambda: not any(scratch.iterdir()))
+    wait_for(lambda: not psutil.Process(worker.pid).children(recursive=True))
+    assert nbassay(*command).returncode == 0
 
 
 OTHER_KEY = """

@@ -41,7 +41,7 @@ from nbassay.cluster_worker import (
     run_there,
     why_failed,
 )
-from nbassay.errors import AssayError, ClusterError, SandboxError, UsageError
+from nbassay.errors import AssayError, ClusterError, EvidenceError, SandboxError, UsageError
 from nbassay.evidence import decode_evidence
 from nbassay.notebook import Notebook
 from nbassay.places import NotRunError
@@ -50,7 +50,7 @@ from nbassay.sandbox import ProbeResult, Walls
 from nbassay.workshop import Workshop
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client, Future, Scheduler, SchedulerPlugin
 
 CONNECT_S = 10.0
 """Seconds for the scheduler to answer."""
@@ -138,13 +138,21 @@ class Cluster:
             attempt=attempt,
             shortcuts=shortcuts,
         )
+        failures: dict[str, Failure] = {}
         for _ in range(MOST_SENDINGS):
             with self._turn(should_stop) as workers:
-                delivered = self._delivered(order, workers, should_stop)
-                delivery = None if delivered is None else decode_delivery(delivered)
-                if delivery is not None and self._is_trusted(delivery):
+                others = workers - failures.keys()
+                if not others:
+                    break
+                delivered = self._delivered(order, others, should_stop, is_open=not failures)
+                if delivered is None:
+                    continue
+                delivery = decode_delivery(delivered)
+                self._hear(delivery)
+                if isinstance(delivery, Delivery):
                     return _run_of(delivery)
-        raise NotRunError(_LOST_WORKERS)
+                failures[delivery.worker] = delivery
+        raise NotRunError(_why_not_run([*failures.values()]))
 
     @contextlib.contextmanager
     def _turn(self, should_stop: Callable[[], bool]) -> Iterator[frozenset[str]]:
@@ -169,13 +177,24 @@ class Cluster:
             raise NotRunError("interrupted")
 
     def _delivered(
-        self, order: Order, workers: frozenset[str], should_stop: Callable[[], bool]
+        self,
+        order: Order,
+        workers: frozenset[str],
+        should_stop: Callable[[], bool],
+        *,
+        is_open: bool,
     ) -> bytes | None:
-        """What came back; None when all *workers* are gone: Dask would let it wait for ever."""
+        """
+        What came back; None when all *workers* are gone: Dask would let it wait for ever.
+
+        Args:
+            is_open: To workers that join, too.
+        """
         future = self._client.submit(
             *(run_there, self._name, msgspec.msgpack.encode(order)),
             pure=False,
             resources={self._name: 1},
+            workers=None if is_open else [*workers],
         )
         try:
             while workers & self._threads.keys():
@@ -187,18 +206,18 @@ class Cluster:
         finally:
             future.release()
 
-    def _is_trusted(self, delivery: Delivery | Failure) -> bool:
-        """Whether it counts what this worker delivers; one that fails at all is dismissed."""
+    def _hear(self, delivery: Delivery | Failure) -> None:
+        """Count what a worker could not run; one that fails at all is sent no more."""
         worker = delivery.worker
-        if isinstance(delivery, Delivery):
-            self._failures.pop(worker, None)
-            return True
         with self._changed:
+            if isinstance(delivery, Delivery):
+                self._failures.pop(worker, None)
+                return
             if worker in self._refused:
-                return False
+                return
             self._failures[worker] = self._failures.get(worker, 0) + 1
             if self._failures[worker] < MOST_FAILURES:
-                return True
+                return
             self._refused[worker] = f"worker {worker}: {delivery.why}"
         self._tell(
             f"the class goes on without a worker that failed at {MOST_FAILURES} notebooks one "
@@ -206,7 +225,6 @@ class Cluster:
         )
         with contextlib.suppress(Exception):  # gone by itself
             self._there(dismiss, [worker])
-        return True
 
     def watch(self, ended: threading.Event) -> None:
         """Look at the workers until *ended*; what runs there goes on meanwhile."""
@@ -354,14 +372,19 @@ def _lost_scheduler(error: Exception | str) -> str:
     )
 
 
-def _run_of(delivery: Delivery | Failure) -> Run:
-    if isinstance(delivery, Failure):
-        raise NotRunError(
-            f"worker {delivery.worker} could not run it: {delivery.why}; mend that, then "
-            "grade again"
-        )
-    evidence, blobs = decode_evidence(delivery.evidence, delivery.arrays)
+def _run_of(delivery: Delivery) -> Run:
+    try:
+        evidence, blobs = decode_evidence(delivery.evidence, delivery.arrays)
+    except EvidenceError as error:
+        raise NotRunError(f"worker {delivery.worker} sent what is no evidence: {error}") from error
     return Run(evidence=evidence, blobs=blobs, outputs=delivery.outputs, seconds=delivery.seconds)
+
+
+def _why_not_run(failures: Sequence[Failure]) -> str:
+    if not failures:
+        return _LOST_WORKERS
+    told = "; ".join(f"worker {one.worker} could not run it: {one.why}" for one in failures)
+    return f"{told}; mend that, then grade again"
 
 
 def _together(workers: Sequence[Announcement]) -> list[ProbeResult]:
@@ -404,14 +427,73 @@ def open_cluster(
             raise ClusterError(
                 f"{address}: the scheduler is there, but no worker joined in {JOIN_S:.0f} s"
             ) from error
-        client.register_plugin(Equipment(name, workshop, sandbox_name), name=name)
-        try:
+        with _equipped(client, name, Equipment(name, workshop, sandbox_name)):
             cluster = Cluster(client, name, workshop, tell)
             with _watched(cluster):
                 yield cluster
-        finally:
-            with contextlib.suppress(Exception):  # the scheduler may be gone
-                client.unregister_worker_plugin(name)
+
+
+@contextlib.contextmanager
+def _equipped(client: Client, name: str, equipment: Equipment) -> Iterator[None]:
+    """
+    Give *equipment* to the workers for as long as the block runs, and this process lives.
+
+    Raises:
+        ClusterError: A worker cannot take it.
+    """
+    _refuse_other_nbassay(client)
+    try:
+        try:
+            client.register_plugin(_take_away(client.id, name))
+            client.register_plugin(equipment, name=name)
+        except Exception as error:
+            raise ClusterError(
+                f"the workers could not be made ready ({error!r}); look at their logs, then give "
+                "the same command again"
+            ) from error
+        yield
+    finally:
+        with contextlib.suppress(Exception):  # the scheduler may be gone
+            client.unregister_worker_plugin(name)
+
+
+def _refuse_other_nbassay(client: Client) -> None:
+    def version_there() -> str:  # Dask sends it as code, since it is not a module's
+        from importlib import metadata
+
+        return metadata.version("nbassay")
+
+    told = client.run(version_there, on_error="return")
+    for address, version in sorted(told.items()):
+        if version != version_there():
+            raise ClusterError(
+                f"worker {address}: expected nbassay {version_there()}, found "
+                f"{version if isinstance(version, str) else repr(version)}; install it there: pip "
+                "install 'nbassay[cluster,tensorflow]'"
+            )
+
+
+def _take_away(client: str, name: str) -> SchedulerPlugin:
+    """
+    Takes the workers' equipment from them when *client* is gone, however it ended.
+
+    A class in a function is sent as code: a scheduler need not have nbassay.
+    """
+    from distributed import SchedulerPlugin
+
+    class TakeAway(SchedulerPlugin):  # type: ignore[misc]
+        def remove_client(self, scheduler: Scheduler, client: str) -> None:
+            if client == owner:
+                scheduler.remove_plugin(called)
+                if name in scheduler.worker_plugins:
+                    scheduler.loop.add_callback(
+                        scheduler.unregister_worker_plugin, comm=None, name=name
+                    )
+
+    owner, called = client, f"{name}-take-away"
+    plugin = TakeAway()
+    plugin.name = called
+    return plugin
 
 
 @contextlib.contextmanager
