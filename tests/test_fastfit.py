@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import gc
 import importlib.util
 import json
+import random
 import re
 import weakref
 import zipfile
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -23,6 +27,7 @@ pytestmark = [
     ),
 ]
 
+USUAL_STEPS = fastfit.STEPS
 ROWS = 1000  # 31.25 batches of 32: never a whole number of calls
 
 
@@ -86,6 +91,56 @@ def network(keras, layers, **compiled):
     return model
 
 
+def pictures(keras):
+    return [
+        keras.layers.Reshape((3, 4, 1)),
+        keras.layers.RandomFlip("horizontal"),
+        keras.layers.Conv2D(4, 2, activation="relu"),
+        keras.layers.MaxPooling2D(2),
+        keras.layers.Flatten(),
+        keras.layers.Dense(2, activation="softmax"),
+    ]
+
+
+def recurrent(keras):
+    return [
+        keras.layers.Reshape((6, 2)),
+        keras.layers.LSTM(4, recurrent_dropout=0.1),
+        keras.layers.Dense(2, activation="softmax"),
+    ]
+
+
+def half_precision(keras):
+    return [
+        keras.layers.Dense(8, activation="relu", dtype="mixed_float16"),
+        keras.layers.Dense(2, activation="softmax", dtype="float32"),
+    ]
+
+
+def one_output(keras):
+    return [keras.layers.Dense(8, activation="relu"), keras.layers.Dense(1, "sigmoid")]
+
+
+def scaled(keras):
+    """
+    Its first steps overflow.
+    """
+    return keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(), initial_scale=2.0**40)
+
+
+def averaged(keras):
+    return keras.optimizers.SGD(use_ema=True, ema_overwrite_frequency=7)
+
+
+def gathered(keras):
+    return keras.optimizers.Adam(gradient_accumulation_steps=3)
+
+
+def decaying(keras):
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 5, 0.9)
+    return keras.optimizers.SGD(schedule, clipnorm=0.5)
+
+
 CASES = {
     "plain": (plain, "adam", {}),
     "validation split": (plain, "adam", {"validation_split": 0.1}),
@@ -112,6 +167,29 @@ CASES = {
     "not built before": (unbuilt, "adam", {"validation_split": 0.2}),
     "operations": (operations, "adam", {}),
     "twice": (plain, "adam", {"again": True}),
+    "pictures that are turned": (pictures, "adam", {}),
+    "recurrent": (recurrent, "adam", {}),
+    "scaled loss": (half_precision, scaled, {}),
+    "moving average": (plain, averaged, {"rows": 960}),
+    "gathered gradients": (plain, gathered, {}),
+    "clipped and decaying": (plain, decaying, {}),
+    "metrics with a state": (one_output, "adam", {"metrics": ["AUC", "Precision"]}),
+    "weighted metrics": (
+        one_output,
+        "adam",
+        {"weighted_metrics": ["AUC", "Recall"], "sample_weight": True},
+    ),
+    "validated now and then": (
+        plain,
+        "adam",
+        {"validation_split": 0.2, "validation_freq": 2, "validation_batch_size": 13},
+    ),
+    "from a later epoch": (plain, "adam", {"initial_epoch": 1}),
+    "the best weights": (
+        plain,
+        "sgd",
+        {"validation_split": 0.2, "callbacks": "EarlyStopping", "restore_best_weights": True},
+    ),
 }
 
 
@@ -139,9 +217,17 @@ def train(keras, case, *, is_fast: bool):
     if given.get("validation_data"):
         given["validation_data"] = (x[:100], y[:100])
     if isinstance(given.get("callbacks"), str):
-        patience = {} if given["callbacks"] == "History" else {"patience": 0}
-        given["callbacks"] = [getattr(keras.callbacks, given["callbacks"])(**patience)]
-    model, histories = network(keras, layers, optimizer=optimizer), []
+        options = {} if given["callbacks"] == "History" else {"patience": 0}
+        if given.pop("restore_best_weights", False):
+            options["restore_best_weights"] = True
+        given["callbacks"] = [getattr(keras.callbacks, given["callbacks"])(**options)]
+    compiled = {"optimizer": optimizer if isinstance(optimizer, str) else optimizer(keras)}
+    if layers is one_output:
+        compiled["loss"] = "binary_crossentropy"
+    for name in ("metrics", "weighted_metrics"):
+        if name in given:
+            compiled[name] = [getattr(keras.metrics, kind)(name=kind) for kind in given.pop(name)]
+    model, histories = network(keras, layers, **compiled), []
     for _turn in range(1 + again):
         arguments = {"x": x, "y": y, "epochs": 3, "verbose": 0, **given}
         if is_fast:
@@ -390,7 +476,55 @@ def own_schedule(keras):
         def __call__(self, step):
             return 0.1
 
+    return keras.optimizers.SGD(Own())
+
+
+def own_optimizer(keras):
+    class Own(keras.optimizers.SGD):
+        def update_step(self, gradient, variable, learning_rate):
+            super().update_step(gradient, variable, learning_rate)
+
     return Own()
+
+
+def own_optimizer_inside(keras):
+    return keras.optimizers.LossScaleOptimizer(own_optimizer(keras))
+
+
+def with_layer(keras, layer):
+    return keras.Sequential([keras.Input((12,)), layer, *plain(keras)])
+
+
+def random_operation(keras):
+    operation = pytest.importorskip("tensorflow").nn.dropout
+    return with_layer(keras, keras.layers.Lambda(operation, arguments={"rate": 0.3}))
+
+
+def random_picture_operation(keras):
+    tensorflow = pytest.importorskip("tensorflow")
+    layers = [
+        keras.layers.Reshape((3, 4, 1)),
+        keras.layers.Lambda(tensorflow.image.random_flip_left_right),
+        keras.layers.Flatten(),
+    ]
+    return keras.Sequential([keras.Input((12,)), *layers, *plain(keras)])
+
+
+def old_random_operation(keras):
+    operation = pytest.importorskip("tensorflow").keras.backend.dropout
+    return with_layer(keras, keras.layers.Lambda(operation, arguments={"level": 0.3}))
+
+
+def call_of_an_own_layer(keras):
+    class Own(keras.layers.Layer):
+        def call(self, values):
+            return values
+
+    return with_layer(keras, keras.layers.Dense(8, activation=Own().__call__))
+
+
+def disguised_loss(keras):
+    return functools.wraps(keras.losses.mean_squared_error)(own_function)
 
 
 @pytest.mark.parametrize(
@@ -415,6 +549,13 @@ def own_schedule(keras):
         (None, {"metrics": [own_function]}, {}),
         (None, {"optimizer": own_schedule}, {}),
         (None, {}, {"callbacks": "LearningRateScheduler"}),
+        (None, {"optimizer": own_optimizer}, {}),
+        (None, {"optimizer": own_optimizer_inside}, {}),
+        (random_operation, {}, {}),
+        (random_picture_operation, {}, {}),
+        (old_random_operation, {}, {}),
+        (call_of_an_own_layer, {}, {}),
+        (None, {"loss": disguised_loss}, {}),
     ],
     ids=[
         "own steps",
@@ -436,6 +577,13 @@ def own_schedule(keras):
         "own metric",
         "own learning rate",
         "learning rate scheduler",
+        "own optimizer",
+        "own optimizer inside one of Keras'",
+        "random operation",
+        "random operation on pictures",
+        "random operation of old",
+        "call of an own layer",
+        "loss that calls itself Keras'",
     ],
 )
 def test_left_alone_where_it_might_differ(keras, change, compiled, given) -> None:
@@ -445,8 +593,12 @@ def test_left_alone_where_it_might_differ(keras, change, compiled, given) -> Non
     x, y = data()
     model = change(keras) if change else keras.Sequential([keras.Input((12,)), *plain(keras)])
     compiled = {"optimizer": "adam", "loss": "sparse_categorical_crossentropy", **compiled}
-    if compiled["optimizer"] is own_schedule:
-        compiled["optimizer"] = keras.optimizers.SGD(own_schedule(keras))
+    for name, made_by in (
+        ("optimizer", (own_schedule, own_optimizer, own_optimizer_inside)),
+        ("loss", (disguised_loss,)),
+    ):
+        if compiled[name] in made_by:
+            compiled[name] = compiled[name](keras)
     model.compile(**compiled)
     arguments = {"x": x, "y": y, **given}
     if isinstance(arguments.get("callbacks"), str):
@@ -503,6 +655,143 @@ def test_an_own_callback_method_is_seen(keras) -> None:
 
     with many_steps(network(keras, plain), {"x": x, "y": y, "callbacks": callback}) as used:
         assert not used
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        ("callbacks.Callback", "on_train_batch_end"),
+        ("Model", "train_step"),
+        ("layers.Dense", "call"),
+        ("optimizers.Optimizer", "apply"),
+        ("losses.Loss", "__call__"),
+    ],
+)
+def test_code_put_into_a_class_is_seen(keras, monkeypatch, kind: str, method: str) -> None:
+    """
+    A class of Keras' own that holds a method of the notebook's is not Keras' own any more.
+    """
+    x, y = data()
+    given = {"x": x, "y": y, "callbacks": [keras.callbacks.EarlyStopping()]}
+    model = network(keras, plain, loss=keras.losses.SparseCategoricalCrossentropy())
+    with many_steps(model, given) as used:
+        assert used
+    monkeypatch.setattr(attrgetter(kind)(keras), method, own_function)
+
+    with many_steps(model, given) as used:
+        assert not used
+
+
+def test_a_strategy_around_the_call_is_seen(keras) -> None:
+    """
+    A network made outside it is spread over devices inside it.
+    """
+    x, y = data()
+    model = network(keras, plain)
+    strategy = pytest.importorskip("tensorflow").distribute.OneDeviceStrategy("/cpu:0")
+
+    with strategy.scope(), many_steps(model, {"x": x, "y": y}) as used:
+        assert not used
+
+
+def test_what_cannot_be_looked_at_is_left_alone(keras) -> None:
+    """
+    An object that raises when it is asked raises nothing of ours.
+    """
+
+    class Odd:
+        @property
+        def shape(self):
+            raise RuntimeError("not now")
+
+        __array__ = dtype = shape
+
+    _x, y = data()
+    with many_steps(network(keras, plain), {"x": Odd(), "y": y}) as used:
+        assert not used
+
+
+def test_nothing_is_printed_besides(keras, capfd) -> None:
+    """
+    Several networks of a notebook, each asked a few times, bring no warning of ours.
+    """
+    x, y = data()
+    for _turn in range(7):
+        model, given = network(keras, plain), {"x": x, "y": y, "verbose": 0}
+        for call in (model.fit, model.evaluate):
+            with many_steps(model, given) as used:
+                assert used
+                call(**given)
+
+    assert "retracing" not in capfd.readouterr().err
+
+
+def test_an_error_leaves_what_it_would(keras) -> None:
+    """
+    A label that there is no class for ends both ways at the same batch, with the same weights, and
+    what is trained after it is the same.
+    """
+    tensorflow = pytest.importorskip("tensorflow")
+    x, y = data()
+    wrong = y.copy()
+    wrong[600] = 7
+    found = []
+    for is_fast in (False, True):
+        model = network(keras, plain)
+        for labels in (wrong, y):
+            given = {"x": x, "y": labels, "shuffle": False, "verbose": 0}
+            way = many_steps(model, given) if is_fast else contextlib.nullcontext(False)
+            fails = labels is wrong
+            expected = pytest.raises(tensorflow.errors.InvalidArgumentError, match="valid range")
+            with way as used, expected if fails else contextlib.nullcontext():
+                assert used == is_fast
+                model.fit(**given)
+            found.append(state(model))
+
+    assert_same(found[0], found[2])
+    assert_same(found[1], found[3])
+
+
+def test_random_numbers_after_a_call_are_the_same(keras) -> None:
+    """
+    What the notebook draws itself after a fit and an evaluate is what it would have drawn.
+    """
+    tensorflow = pytest.importorskip("tensorflow")
+    x, y = data()
+    drawn = []
+    for is_fast in (False, True):
+        model = network(keras, dropout)
+        for call in (model.fit, model.evaluate):
+            given = {"x": x, "y": y, "verbose": 0}
+            with many_steps(model, given) if is_fast else contextlib.nullcontext():
+                call(**given)
+        drawn.append(
+            [
+                random.random(),
+                *np.random.random(3),
+                *tensorflow.random.normal((3,)).numpy(),
+                *keras.random.normal((3,)).numpy(),
+            ]
+        )
+
+    assert drawn[0] == drawn[1]
+
+
+def test_as_many_steps_as_a_notebook_gets(keras, monkeypatch) -> None:
+    """
+    The number of batches a call that notebooks get is as bit-identical as the tests' smaller one.
+    """
+    monkeypatch.setattr(fastfit, "STEPS", USUAL_STEPS)
+    x, y = (np.concatenate([part] * 7) for part in data())  # more than one call, none whole
+    states = []
+    for is_fast in (False, True):
+        model, given = network(keras, dropout), {"x": x, "y": y, "verbose": 0, "epochs": 2}
+        with many_steps(model, given) if is_fast else contextlib.nullcontext():
+            model.fit(**given)
+        states.append(state(model))
+
+    assert len(x) > 32 * USUAL_STEPS
+    assert_same(*states)
 
 
 def test_networks_not_compiled_say_so(keras) -> None:
