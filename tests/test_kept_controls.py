@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Nbassay
 
-from nbassay.kept_controls import CACHE_VARIABLE, MOST_KEPT, KeptControls, kept_controls
+from nbassay.kept_controls import (
+    CACHE_VARIABLE,
+    LASTS_S,
+    MOST_KEPT,
+    KeptControls,
+    kept_controls,
+)
 
 pytestmark = pytest.mark.kernel
 
@@ -50,7 +56,12 @@ def grader(nbassay: Nbassay, tmp_path: Path) -> Grader:
 
 def kept(cache: Path) -> list[Path]:
     """The kept runs."""
-    return sorted((cache / "controls").glob("*"))
+    return sorted((cache / "controls").glob("*/*"))
+
+
+def made(run: Path) -> int:
+    """When the evidence of a kept run was written."""
+    return (run / "evidence" / "evidence.json").stat().st_mtime_ns
 
 
 def test_the_next_class_takes_the_controls_of_the_one_before(grader: Grader) -> None:
@@ -95,9 +106,53 @@ def test_a_folder_that_others_can_write_to_is_not_used(grader: Grader) -> None:
     Evidence that somebody else could have laid there counts for nothing.
     """
     grader.grade()
-    (grader.cache / "controls").chmod(0o777)
+    (of_this_machine,) = (grader.cache / "controls").iterdir()
+    of_this_machine.chmod(0o777)
 
     assert grader.grade()[0] == [False, False]
+
+
+def test_a_run_counts_for_a_day(grader: Grader) -> None:
+    """
+    What befell the machine since may not show in its packages: older runs are made again.
+    """
+    grader.grade()
+    for run in kept(grader.cache):
+        evidence = run / "evidence" / "evidence.json"
+        os.utime(evidence, (evidence.stat().st_atime, evidence.stat().st_mtime - LASTS_S))
+
+    assert [grader.grade()[0], grader.grade()[0]] == [[False, False], [True, True]]
+
+
+def test_fresh_runs_take_the_place_of_kept_ones(grader: Grader) -> None:
+    """
+    After --fresh the next class judges what that left.
+    """
+    grader.grade()
+    before = [made(run) for run in kept(grader.cache)]
+    grader.grade("--fresh")
+    after = [made(run) for run in kept(grader.cache)]
+
+    assert len(before) == len(after) == 2
+    assert not set(before) & set(after)
+    assert grader.grade()[0] == [True, True]
+
+
+def test_a_run_record_tells_whose_controls_they_are(grader: Grader, tmp_path: Path) -> None:
+    """
+    ``run.json`` names the controls that were not run for this class.
+    """
+    grader.grade()
+    grader.grade()
+    told = [
+        json.loads((tmp_path / f"class-{number}" / "run.json").read_text())[
+            "controls_of_earlier_classes"
+        ]
+        for number in (1, 2)
+    ]
+
+    assert told[0] == []
+    assert len(told[1]) == 2
 
 
 def test_without_a_sandbox_nothing_is_kept_or_taken(grader: Grader) -> None:
@@ -159,8 +214,9 @@ def test_the_newest_runs_are_kept(tmp_path: Path) -> None:
         (control / "executed.ipynb").write_text("{}")
         (control / "evidence" / "evidence.json").write_text(json.dumps({"key": str(number)}))
         controls.keep(control)
-        for run in (tmp_path / "cache").iterdir():  # each is older than the ones after it
-            os.utime(run, ns=(run.stat().st_atime_ns, run.stat().st_mtime_ns - 10**9))
+        for evidence in (tmp_path / "cache").glob("*/evidence/evidence.json"):
+            made = evidence.stat()  # each is older than the ones after it
+            os.utime(evidence, ns=(made.st_atime_ns, made.st_mtime_ns - 10**9))
 
     assert {key for key, _ in controls.known()} == {str(n) for n in range(3, MOST_KEPT + 3)}
     (tmp_path / "file").touch()

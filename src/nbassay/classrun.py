@@ -54,6 +54,7 @@ WORTH_WARMING = 3
 
 NOT_STARTED = "could-not-start"
 FAILED = "failed, which is a bug in nbassay"
+ALREADY = "already run"
 SAME = "same code as another, run once"
 BEFORE = "run by an earlier class"
 CHANGED = "changed since its first run; grade again"
@@ -102,6 +103,10 @@ class ClassRun:
     reused: int = 0
     not_run: int = 0
     """Boxes that failed on our side: tried again next time."""
+    controls_run: set[str] = dataclasses.field(default_factory=set)
+    """Folder names of those that were run now."""
+    controls_taken: set[str] = dataclasses.field(default_factory=set)
+    """Of those whose evidence is an earlier class's."""
 
 
 def default_jobs() -> int:
@@ -199,8 +204,12 @@ def run_tasks(
     with contextlib.closing(ended), contextlib.closing(progress):
         for task, (how, seconds) in ended:
             worked.add(seconds)
-            class_run.reused += how in ("already run", SAME, BEFORE)
+            class_run.reused += how in (ALREADY, SAME, BEFORE)
             class_run.not_run += how in (*OUR_FAILURES, FAILED)
+            if task.is_control and how == BEFORE:
+                class_run.controls_taken.add(task.folder.name)
+            elif task.is_control and how not in (ALREADY, SAME):
+                class_run.controls_run.add(task.folder.name)
             progress.done(task.item.learner, how + _again(task))
     idle = slots * (time.monotonic() - began) - sum(worked.seconds.values())
     worked.add({"wait": max(0.0, idle)})
@@ -291,7 +300,7 @@ class _Runner:
             outputs = read_outputs(folder / EXECUTED_FILE)
             if outputs is not None:  # its text cells may be others than when it was run
                 write_whole(folder / EXECUTED_FILE, executed_notebook(notebook, outputs))
-            return "already run"
+            return ALREADY
         once = self.once[folder.parent]
         with contextlib.ExitStack() as stack:
             with stages.stage("wait"):

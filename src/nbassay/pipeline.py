@@ -96,8 +96,11 @@ class RunOptions:
 
     @property
     def usable_kept(self) -> KeptControls | None:
-        """Controls that earlier classes ran; None where notebooks could lay something in."""
-        return self.kept if self.walls.is_isolated else None
+        """
+        Controls that earlier classes ran; None where notebooks could lay something in, and where
+        other machines run the class.
+        """
+        return self.kept if self.cluster is None and self.walls.is_isolated else None
 
     @contextlib.contextmanager
     def place(self) -> Iterator[Place]:
@@ -180,33 +183,52 @@ def grade_class(
             "leave --challenge all out"
         )
     class_run = run_class(options, submissions, controls)
-    results = score_class(options.out, workshop=options.workshop, jobs=options.processes)
     tasks = tasks_of(options.out, submissions, controls)
+    unlucky, challenged = _scored_for_more(options)
     for attempt in range(1, MOST_ATTEMPTS):
-        unlucky = _unlucky(results, options)
-        again = [
-            dataclasses.replace(task, attempt=attempt) for task in tasks if task.folder in unlucky
-        ]
-        if not again:
+        if not unlucky:
             break
-        class_run = _run(options, again, class_run)
-        _write_run_record(options, class_of(options, submissions), class_run)
-        results = score_class(options.out, workshop=options.workshop, jobs=options.processes)
-    challenged = _to_be_challenged(results, options) if why_not is None else ()
-    if challenged:
-        again = [
-            dataclasses.replace(task, attempt=CHALLENGE)
-            for task in tasks
-            if task.folder in challenged
-        ]
-        class_run = _run(options, again, class_run)
-        _write_run_record(options, class_of(options, submissions), class_run)
+        _run_again(options, tasks, unlucky, attempt, class_run)
+        unlucky, challenged = _scored_for_more(options)
+    if challenged and why_not is None:
+        _run_again(options, tasks, challenged, CHALLENGE, class_run)
         score_class(options.out, workshop=options.workshop, jobs=options.processes)
+    results = report_class(options.out, workshop=options.workshop)
     if options.usable_kept is not None:
-        for control in results.controls:
-            if control.as_expected:
-                options.usable_kept.keep(options.out / "controls" / slug_of(control.name))
-    return report_class(options.out, workshop=options.workshop)
+        _keep_controls(options.usable_kept, options.out, results, class_run)
+    return results
+
+
+def _scored_for_more(options: RunOptions) -> tuple[set[Path], set[Path]]:
+    """
+    Score the class: folders to run again with fresh seeds, and with renamed classes.
+
+    The results of a large class are large: they are let go before the next ones are made.
+    """
+    results = score_class(options.out, workshop=options.workshop, jobs=options.processes)
+    return _unlucky(results, options), _to_be_challenged(results, options)
+
+
+def _run_again(
+    options: RunOptions,
+    tasks: Sequence[Task],
+    folders: Collection[Path],
+    attempt: int,
+    class_run: ClassRun,
+) -> None:
+    again = [dataclasses.replace(task, attempt=attempt) for task in tasks if task.folder in folders]
+    _run(options, again, class_run)
+    _write_run_record(options, sorted(read_mark(options.out).learners), class_run)
+
+
+def _keep_controls(kept: KeptControls, out: Path, results: Results, class_run: ClassRun) -> None:
+    """Those that were run now and came out as expected; none that came out otherwise."""
+    for control in results.controls:
+        folder = out / "controls" / slug_of(control.name)
+        if not control.as_expected:
+            kept.forget(folder)
+        elif folder.name in class_run.controls_run:
+            kept.keep(folder)
 
 
 def _run(options: RunOptions, tasks: Sequence[Task], class_run: ClassRun | None) -> ClassRun:
@@ -399,6 +421,7 @@ def _write_run_record(
             if (used := read_used(options.out / "learners" / learner)) is not None
         },
         "kept": class_run.reused if class_run else 0,
+        "controls_of_earlier_classes": sorted(class_run.controls_taken) if class_run else [],
         "stages": read_stages(options.out) if class_run else {},
     }
     text = msgspec.json.format(msgspec.json.encode(record))
