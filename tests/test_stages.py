@@ -16,7 +16,7 @@ from nbassay.errors import OutputError
 from nbassay.files import MARK
 from nbassay.inside.channel import TOLD
 from nbassay.places import here
-from nbassay.progress import time_left
+from nbassay.progress import LineProgress, time_left
 from nbassay.records import Ending
 from nbassay.sandbox import Box, OnFrame
 from nbassay.stages import STAGES, Stages, read_stages
@@ -147,4 +147,26 @@ def test_the_time_left_is_told(seconds: float, done: int, total: int, words: str
     """
     A line of progress says how long the rest takes, once that is worth saying.
     """
-    assert time_left(seconds, done, total) == words
+    assert time_left(seconds, done, total - done) == words
+
+
+def test_what_was_run_before_says_nothing_of_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    A class that goes on where it stopped tells the time of what is still to run.
+    """
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    told = LineProgress()
+    told.start(24)
+    for number in range(12):
+        clock[0] += 100.0
+        told.done(f"kept-{number}", "already run")
+    for number in range(2):
+        clock[0] += 30.0
+        told.done(f"new-{number}", "done")
+
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[11] == "[12/24] kept-11: already run"
+    assert lines[13] == "[14/24, about 5 min left] new-1: done"

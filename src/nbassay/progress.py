@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from nbassay.classrun import Progress
+from nbassay.classrun import ALREADY, Progress
 
 
 class BarProgress:
@@ -34,6 +34,7 @@ class BarProgress:
         self._bar.update(self._task, advance=1, last=f"{name}: {how}")
 
     def close(self) -> None:
+        self._bar.remove_task(self._task)
         self._bar.stop()
 
 
@@ -41,19 +42,24 @@ class LineProgress:
     """A plain line a notebook, with the time left, for a pipe or a log."""
 
     def start(self, total: int) -> None:
-        self._total, self._done, self._started = total, 0, time.monotonic()
+        self._total, self._done, self._run, self._started = total, 0, 0, time.monotonic()
 
     def done(self, name: str, how: str) -> None:
         self._done += 1
-        left = time_left(time.monotonic() - self._started, self._done, self._total)
+        if how.startswith(ALREADY):  # says nothing of how long the others take
+            self._started = time.monotonic() if not self._run else self._started
+        else:
+            self._run += 1
+        spent = time.monotonic() - self._started
+        left = time_left(spent, self._run, self._total - self._done)
         click.echo(f"[{self._done}/{self._total}{left}] {name}: {how}", err=True)
 
     def close(self) -> None: ...
 
 
-def time_left(seconds: float, done: int, total: int) -> str:
-    """How long the rest of *total* takes if it goes on like the *done*: ``, about 12 min left``."""
-    left = seconds / done * (total - done)
+def time_left(seconds: float, done: int, waiting: int) -> str:
+    """How long those *waiting* take if it goes on like the *done*: ``, about 12 min left``."""
+    left = seconds / done * waiting if done else 0.0
     if left < 60:
         return ""
     minutes = round(left / 60)
