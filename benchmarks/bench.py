@@ -59,9 +59,16 @@ def origin(workshop: Workshop, command: str) -> dict[str, Any]:
 def this_machine() -> dict[str, Any]:
     """The fields that `Timings` has besides."""
     return {
-        "machine": f"{platform.system()} {platform.machine()}",
+        "machine": f"{platform.system()} {platform.machine()}, {processor()}",
         "cores": len(os.sched_getaffinity(0)),
     }
+
+
+def processor() -> str:
+    """The model of this machine's processors."""
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    named = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return named[0] if named else "processor without a name"
 
 
 def write_figures(path: Path, figures: Record) -> None:

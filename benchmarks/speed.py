@@ -1,24 +1,26 @@
 """
 Submissions per minute beside other tools, in one run and in turn, on the same notebooks.
 
-    python benchmarks/speed.py -o OUT [--tools PREFIX] [--sizes 1,8] [--rounds 2] [--figures FILE]
+    python benchmarks/speed.py -o OUT [--tools PREFIX] [--sizes 1,8] [--rounds 1] [--figures FILE]
 
 The notebooks are the reference with a seed and a number of its own each. Their last cell prints a
 digest of the trained weights: a tool that trains other weights is told. PREFIX is an environment
 that holds ``nbgrader``, ``otter-grader`` and ``nbconvert`` beside the lab's packages; what it does
 not hold is left out and told. Figures compare within one run only: machines differ, and one
-machine differs from quarter of an hour to quarter of an hour. So tools take turns: in each round
-those that run notebooks one after the other run a part of the class, and those that run a class as
-one run all of it; of these the mean counts.
+machine differs from quarter of an hour to quarter of an hour. So tools take turns, in every second
+round the other way round: in each round those that are given notebooks one by one run a part of the
+class, and those that are given a class run all of it; of these the mean counts.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -43,6 +45,7 @@ pathlib.Path(os.environ["{KEEP_IN}"]).write_text(told)"""
 """For what leaves no executed notebook; a cell that asks for the environment gets no warm start."""
 CACHE = "cache"
 """What nbassay keeps from class to class: of this benchmark's own."""
+LIBRARIES = ("tensorflow", "keras", "numpy")
 TOLD = re.compile(r"weights ([0-9a-f]{64})")
 FAST = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 COMPILED = "model.compile("
@@ -72,6 +75,8 @@ class Figures(Timings, frozen=True, kw_only=True):
 
     schema: Literal["nbassay/benchmark-speed/1"]
     rounds: int
+    tools: dict[str, str]
+    """Packages of PREFIX and their versions."""
     timed: list[Timed]
 
 
@@ -266,8 +271,8 @@ def by_warm_forks(notebooks: list[Path], work: Path, tools: Path) -> tuple[Cost,
 
 
 Tool = Callable[[list[Path], Path, Path], tuple[Cost, list[str]]]
-ALL_AT_ONCE = (by_warm_forks, by_new_nbassay, by_nbassay)
-"""Run a class as one; the others one notebook after the other."""
+ALL_AT_ONCE = (by_nbgrader, by_warm_forks, by_new_nbassay, by_nbassay)
+"""Are given a class; the others are given one notebook after the other."""
 TOOLS: dict[str, tuple[Tool, str | None]] = {
     "nbgrader autograde": (by_nbgrader, "nbgrader"),
     "otter run": (by_otter, "otter"),
@@ -306,6 +311,20 @@ def table(timed: list[Timed]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def versions_of_tools(prefix: Path) -> dict[str, str]:
+    """Names and versions of what *prefix* holds of the tools, and of the lab's libraries there."""
+    asked = """
+import importlib.metadata as metadata, json, sys
+there = {one.metadata["Name"]: one.version for one in metadata.distributions()}
+print(json.dumps({name: there[name] for name in sys.argv[1:] if name in there}))
+"""
+    names = ("nbgrader", "otter-grader", "nbconvert", *LIBRARIES)
+    told = subprocess.run(
+        [str(prefix / "bin" / "python"), "-c", asked, *names], check=True, capture_output=True
+    )
+    return {str(name): str(version) for name, version in json.loads(told.stdout).items()}
+
+
 def time_in_turn(
     tools: Mapping[str, Tool], size: int, rounds: int, out: Path, prefix: Path
 ) -> Iterator[Timed]:
@@ -314,7 +333,7 @@ def time_in_turn(
     costs: dict[str, list[Cost]] = {name: [] for name in tools}
     weights: dict[str, dict[int, str]] = {name: {} for name in tools}
     for turn in range(min(rounds, size)):
-        for name, tool in tools.items():
+        for name, tool in list(tools.items())[:: -1 if turn % 2 else 1]:
             work = out / f"{size}-{turn}-{name.replace(' ', '-')}"
             shutil.rmtree(work, ignore_errors=True)
             notebooks = write_notebooks(work / "class", workshop, size)
@@ -340,7 +359,7 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--tools", type=Path, default=Path(sys.prefix), help="an environment")
     parser.add_argument("--sizes", default="1,8")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--only", action="append", choices=[*TOOLS], help="may be given again")
     parser.add_argument("--figures", type=Path, help="file to write")
     given = parser.parse_args()
@@ -354,6 +373,9 @@ def main() -> int:
             continue
         tools[name] = tool
     out, prefix = given.output.resolve(), given.tools.resolve()
+    there, here = versions_of_tools(prefix), versions_of_tools(Path(sys.prefix))
+    if any(there.get(name) != here[name] for name in LIBRARIES):
+        sys.exit(f"{prefix}: expected the libraries of this environment, {here}, found {there}")
     timed: list[Timed] = []
     for size in map(int, given.sizes.split(",")):
         timed += time_in_turn(tools, size, given.rounds, out, prefix)
@@ -364,6 +386,7 @@ def main() -> int:
             **origin(workshop, "python benchmarks/speed.py -o OUT --tools PREFIX"),
             **this_machine(),
             rounds=given.rounds,
+            tools={name: there[name] for name in there if name not in LIBRARIES},
             timed=timed,
         )
         write_figures(given.figures, figures)

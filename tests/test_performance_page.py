@@ -1,4 +1,4 @@
-"""docs/performance.md: its tables are those of committed figures, and the figures are whole."""
+"""docs/performance.md and docs/scale.md: tables of committed figures, and the figures are whole."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import speed
 from account import AROUND, OTHERS, PARTS, in_parts
 from costs import Cost
 from performance_page import (
-    PAGE,
+    PAGES,
+    classes_table,
     filled,
     read_account,
+    read_cluster,
     read_growth,
     read_rescoring,
     read_speed,
@@ -18,13 +20,15 @@ from performance_page import (
 )
 
 
-def test_the_page_has_the_committed_figures() -> None:
+def test_the_pages_have_the_committed_figures() -> None:
     """
-    Every table of docs/performance.md is the one of the figures, with where they were taken.
+    Every table of a page is the one of the figures, with where they were taken.
     """
-    text = PAGE.read_text("utf-8")
-
-    assert text == filled(text, tables()), "run: python benchmarks/performance_page.py"
+    found = tables()
+    for page, names in PAGES.items():
+        text = page.read_text("utf-8")
+        filled_in = filled(text, {name: found[name] for name in names})
+        assert text == filled_in, "run: python benchmarks/performance_page.py"
 
 
 def test_every_tool_ran_the_same_classes_and_trained_the_same_weights() -> None:
@@ -52,6 +56,18 @@ def test_classes_of_every_size_were_measured() -> None:
         (size, jobs) for size in (1, 8, 32, 128) for jobs in (1, 2)
     ]
     assert [one.learners for one in read_rescoring().sizes] == [1, 8, 32, 128, 300, 1000]
+    assert [one.learners for one in read_cluster().sent] == [2, 8]
+
+
+def test_what_a_class_costs_on_a_cluster() -> None:
+    """
+    Workers are as fast as they are many, until the one machine that sends to them is not.
+    """
+    told = classes_table(box_s=12.0, command_s=0.1, score_s=0.2).splitlines()
+
+    assert told[0] == "With *c* = 12.0, *h* = 0.10 and *s* = 0.20 seconds:"
+    assert told[-3] == "| 300 | 4 | 1.0 | 15 min | 1 min | 16 min |"
+    assert told[-1] == "| 30,000 | 200 | 100.0 | 50 min | 100 min | 2.5 h |"
 
 
 def test_a_tool_that_trains_other_weights_is_told() -> None:
