@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import RIGHT_CELLS, TINY, Nbassay, write_notebook
+from conftest import RIGHT_CELLS, ROOT, TINY, Nbassay, write_notebook
 
 from nbassay import cluster as cluster_module
 from nbassay.cluster import delivered_within, open_cluster
@@ -79,9 +79,16 @@ class Cluster:
 
     def worker(self, *options: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start one that runs a box at a time; what it runs ends with it."""
+        return self._worker("--nthreads", "1", "--no-nanny", *options, **environment)
+
+    def usual_worker(self, threads: int) -> subprocess.Popen[bytes]:
+        """Start one as `dask worker` does: below a process that starts it again when it ends."""
+        return self._worker("--nthreads", str(threads), "--nanny")
+
+    def _worker(self, *options: str, **environment: str) -> subprocess.Popen[bytes]:
         return self._start(
-            *("dask_worker", "--host", "127.0.0.1", "--nthreads", "1"),
-            *("--no-nanny", "--no-dashboard", "--local-directory", str(self._folder), *options),
+            *("dask_worker", "--host", "127.0.0.1", "--no-dashboard"),
+            *("--local-directory", str(self._folder), *options),
             **environment,
         )
 
@@ -137,6 +144,29 @@ def test_the_same_as_here(
     assert len(list(there.glob("learners/*/executed.ipynb"))) == 6
     again = nbassay("grade", submissions, "-o", there, *options, "--cluster", cluster.address)
     assert again.stderr.count("already run") == again.stderr.count("[") - 1  # one is unreadable
+
+
+@pytest.mark.tensorflow
+def test_the_lab_itself(cluster: Cluster, tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    Notebooks that train networks, two at once in one worker, give the very results of this machine.
+    """
+    cluster.usual_worker(threads=2)
+    here, there = tmp_path / "here", tmp_path / "there"
+    given = [ROOT / "examples" / "submissions" / f"{name}.ipynb" for name in ("ada", "chen")]
+
+    local = nbassay("grade", *given, "-o", here, "--workshop", ROOT)
+    remote = nbassay(
+        *("grade", *given, "-o", there, "--workshop", ROOT, "--cluster", cluster.address)
+    )
+
+    assert (local.returncode, remote.returncode) == (0, 0), remote.stderr
+    assert (there / "results.json").read_bytes() == (here / "results.json").read_bytes()
+    scores = {
+        one["learner"]: one["score"]
+        for one in json.loads((there / "results.json").read_text())["submissions"]
+    }
+    assert scores == {"ada": 100, "chen": 70}
 
 
 def test_a_worker_that_dies(
