@@ -55,7 +55,7 @@ class Figures(Timings, frozen=True, kw_only=True):
 
     @property
     def command_s(self) -> float:
-        """Processor seconds of the command for each further notebook."""
+        """Processor seconds of the command for each further notebook; of two sizes at least."""
         small, large = self.sent[0], self.sent[-1]
         more = large.there.processor_seconds - small.there.processor_seconds
         return more / (large.learners - small.learners)
@@ -120,10 +120,13 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--figures", type=Path, help="file to write")
     given = parser.parse_args()
+    sizes = [int(size) for size in given.sizes.split(",")]
+    if len(sizes) < 2 or sizes[0] >= sizes[-1]:
+        parser.error(f"--sizes: expected two sizes or more, the smallest first, found {sizes}")
     workshop, work = read_workshop(ROOT), given.output.resolve()
     shutil.rmtree(work, ignore_errors=True)
     sent = []
-    for size in map(int, given.sizes.split(",")):
+    for size in sizes:
         notebooks = write_notebooks(work / "class", workshop, size)
         outs = [work / f"{place}-{size}" for place in ("here", "there")]
         here = nbassay("grade", *notebooks, "-o", outs[0], "-q")
@@ -142,6 +145,8 @@ def main() -> int:
         workers=given.workers,
         sent=sent,
     )
+    if figures.command_s <= 0:
+        sys.exit(f"more notebooks took no more of the command: {sent}; on a quiet machine, again")
     print(table(figures), end="")
     if given.figures is not None:
         write_figures(given.figures, figures)

@@ -74,16 +74,11 @@ def tables(folder: Path = FIGURES) -> dict[str, str]:
         "rescoring": f"{rescoring.table(scoring.sizes)}\n{_taken(scoring)}",
         "cluster": f"{on_a_cluster.table(sent)}\n{_taken(sent)}",
         "classes": classes_table(
-            box_s=_box_s(beside), command_s=sent.command_s, score_s=_score_s(scoring)
+            box_s=apart.nbassay.learners / apart.count,
+            command_s=sent.command_s,
+            score_s=_score_s(scoring),
         ),
     }
-
-
-def _box_s(figures: speed.Figures) -> float:
-    """Processor seconds of a notebook, in the largest class."""
-    ours = [one for one in figures.timed if one.tool == "nbassay grade"]
-    largest = max(ours, key=lambda one: one.submissions)
-    return largest.cost.processor_seconds / largest.submissions
 
 
 def _score_s(figures: rescoring.Figures) -> float:
@@ -97,7 +92,7 @@ def classes_table(*, box_s: float, command_s: float, score_s: float) -> str:
     What classes cost that nobody graded.
 
     Args:
-        box_s: Processor seconds of a notebook.
+        box_s: Seconds that a notebook's box takes, on a core that others are busy beside.
         command_s: Processor seconds of a notebook that stay on the machine that grades.
         score_s: Seconds of a learner's score and report.
     """

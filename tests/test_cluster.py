@@ -29,7 +29,7 @@ from nbassay.running import USUAL
 from nbassay.sandbox.programs import find_programs
 from nbassay.workshop import read_workshop
 
-pytest.importorskip("distributed")
+Client = pytest.importorskip("distributed").Client
 pytestmark = pytest.mark.kernel
 
 WAIT_S = 60.0
@@ -80,6 +80,11 @@ class Cluster:
     def worker(self, *options: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start one that runs a box at a time; what it runs ends with it."""
         return self._worker("--nthreads", "1", "--no-nanny", *options, **environment)
+
+    def wait_for_workers(self, count: int) -> None:
+        """Until so many have joined."""
+        with Client(self.address, set_as_default=False) as client:
+            client.wait_for_workers(count, timeout=WAIT_S)
 
     def usual_worker(self, threads: int) -> subprocess.Popen[bytes]:
         """Start one as `dask worker` does: below a process that starts it again when it ends."""
@@ -439,6 +444,7 @@ def test_a_disk_that_stays_full(
     preload.write_text(FULL_DISK.format(trigger=str(tmp_path)))
     cluster.worker("--preload", str(preload))
     cluster.worker()
+    cluster.wait_for_workers(2)
     command = ("run", submissions, "-o", tmp_path / "out", "--cluster", cluster.address)
 
     done = nbassay(*command)
@@ -464,6 +470,7 @@ def test_boxes_that_cannot_start(
     environment = {"PATH": f"{program.parent}:{os.environ['PATH']}"}
     cluster.worker("--preload", str(preload), **environment)
     cluster.worker()
+    cluster.wait_for_workers(2)
     command = ("run", submissions, "-o", tmp_path / "out", "--cluster", cluster.address)
 
     done = nbassay(*command, "--no-warm")

@@ -657,6 +657,11 @@ def test_an_own_callback_method_is_seen(keras) -> None:
         assert not used
 
 
+class Callable:
+    def __call__(self, *_given):
+        return None
+
+
 @pytest.mark.parametrize(
     ("kind", "method"),
     [
@@ -674,12 +679,20 @@ def test_code_put_into_a_class_is_seen(keras, monkeypatch, kind: str, method: st
     x, y = data()
     given = {"x": x, "y": y, "callbacks": [keras.callbacks.EarlyStopping()]}
     model = network(keras, plain, loss=keras.losses.SparseCategoricalCrossentropy())
+    tensorflow = pytest.importorskip("tensorflow")
     with many_steps(model, given) as used:
         assert used
-    monkeypatch.setattr(attrgetter(kind)(keras), method, own_function)
-
-    with many_steps(model, given) as used:
-        assert not used
+    for held in (
+        own_function,
+        staticmethod(own_function),
+        property(own_function),
+        functools.partialmethod(own_function),
+        tensorflow.function(own_function),
+        Callable(),
+    ):
+        monkeypatch.setattr(attrgetter(kind)(keras), method, held)
+        with many_steps(model, given) as used:
+            assert not used
 
 
 def test_a_strategy_around_the_call_is_seen(keras) -> None:
@@ -711,7 +724,7 @@ def test_what_cannot_be_looked_at_is_left_alone(keras) -> None:
         assert not used
 
 
-def test_nothing_is_printed_besides(keras, capfd) -> None:
+def test_nothing_is_told_besides(keras, capfd, caplog) -> None:
     """
     Several networks of a notebook, each asked a few times, bring no warning of ours.
     """
@@ -723,7 +736,7 @@ def test_nothing_is_printed_besides(keras, capfd) -> None:
                 assert used
                 call(**given)
 
-    assert "retracing" not in capfd.readouterr().err
+    assert "retracing" not in capfd.readouterr().err + caplog.text
 
 
 def test_an_error_leaves_what_it_would(keras) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Nbassay
 
+from nbassay.classrun import Task, control_submissions, run_tasks
 from nbassay.kept_controls import (
     CACHE_VARIABLE,
     LASTS_S,
@@ -18,6 +20,11 @@ from nbassay.kept_controls import (
     KeptControls,
     kept_controls,
 )
+from nbassay.places import here
+from nbassay.progress import NoProgress
+from nbassay.sandbox.choose import choose
+from nbassay.stages import Stages
+from nbassay.workshop import read_workshop
 
 pytestmark = pytest.mark.kernel
 
@@ -56,7 +63,7 @@ def grader(nbassay: Nbassay, tmp_path: Path) -> Grader:
 
 def kept(cache: Path) -> list[Path]:
     """The kept runs."""
-    return sorted((cache / "controls").glob("*/*"))
+    return sorted((cache / "controls").glob("*"))
 
 
 def made(run: Path) -> int:
@@ -106,8 +113,7 @@ def test_a_folder_that_others_can_write_to_is_not_used(grader: Grader) -> None:
     Evidence that somebody else could have laid there counts for nothing.
     """
     grader.grade()
-    (of_this_machine,) = (grader.cache / "controls").iterdir()
-    of_this_machine.chmod(0o777)
+    (grader.cache / "controls").chmod(0o777)
 
     assert grader.grade()[0] == [False, False]
 
@@ -122,6 +128,40 @@ def test_a_run_counts_for_a_day(grader: Grader) -> None:
         os.utime(evidence, (evidence.stat().st_atime, evidence.stat().st_mtime - LASTS_S))
 
     assert [grader.grade()[0], grader.grade()[0]] == [[False, False], [True, True]]
+
+
+def test_a_repeat_makes_no_old_run_young(tmp_path: Path) -> None:
+    """
+    A control whose first run was an earlier class's is not kept anew for its repeat in this one.
+    """
+    (submission,) = control_submissions(
+        read_workshop(TINY), only=read_workshop(TINY).manifest.reference
+    )
+    out, stages = tmp_path / "out", Stages()
+    first = Task(item=submission, folder=out / "controls" / submission.learner, is_control=True)
+    again = dataclasses.replace(first, attempt=1)
+    (tmp_path / "cache").mkdir(mode=0o700)
+    kept_there = KeptControls(tmp_path / "cache", "here")
+    found = []
+    with here(read_workshop(TINY), choose("auto")) as place:
+        for tasks in ([first], [first], [again]):
+            if tasks == [first]:
+                shutil.rmtree(out, ignore_errors=True)
+            found.append(
+                run_tasks(
+                    tasks,
+                    workshop=read_workshop(TINY),
+                    place=place,
+                    jobs=1,
+                    progress=NoProgress(),
+                    kept=kept_there,
+                    stages=stages,
+                )
+            )
+            kept_there.keep(first.folder)
+
+    assert [one.controls_run for one in found] == [{submission.learner}, set(), set()]
+    assert [one.controls_taken for one in found] == [set(), {submission.learner}, set()]
 
 
 def test_fresh_runs_take_the_place_of_kept_ones(grader: Grader) -> None:
@@ -207,7 +247,7 @@ def test_the_newest_runs_are_kept(tmp_path: Path) -> None:
     """
     The folder does not grow for ever, and one that cannot be written to is no error.
     """
-    controls = KeptControls(tmp_path / "cache")
+    controls = KeptControls(tmp_path / "cache", "here")
     for number in range(MOST_KEPT + 3):
         control = tmp_path / f"control-{number}"
         (control / "evidence").mkdir(parents=True)
@@ -220,7 +260,8 @@ def test_the_newest_runs_are_kept(tmp_path: Path) -> None:
 
     assert {key for key, _ in controls.known()} == {str(n) for n in range(3, MOST_KEPT + 3)}
     (tmp_path / "file").touch()
-    KeptControls(tmp_path / "file" / "cache").keep(control)
+    KeptControls(tmp_path / "file" / "cache", "here").keep(control)
+    assert list(KeptControls(tmp_path / "cache", "elsewhere").known()) == []
 
 
 def test_the_folder_is_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

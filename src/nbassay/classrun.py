@@ -206,10 +206,11 @@ def run_tasks(
             worked.add(seconds)
             class_run.reused += how in (ALREADY, SAME, BEFORE)
             class_run.not_run += how in (*OUR_FAILURES, FAILED)
-            if task.is_control and how == BEFORE:
-                class_run.controls_taken.add(task.folder.name)
-            elif task.is_control and how not in (ALREADY, SAME):
-                class_run.controls_run.add(task.folder.name)
+            if task.is_control and task.attempt == 0:
+                if how == BEFORE:
+                    class_run.controls_taken.add(task.folder.name)
+                elif how not in (ALREADY, SAME):
+                    class_run.controls_run.add(task.folder.name)
             progress.done(task.item.learner, how + _again(task))
     idle = slots * (time.monotonic() - began) - sum(worked.seconds.values())
     worked.add({"wait": max(0.0, idle)})

@@ -50,7 +50,7 @@ from nbassay.sandbox import ProbeResult, Walls
 from nbassay.workshop import Workshop
 
 if TYPE_CHECKING:
-    from distributed import Client, Future, Scheduler, SchedulerPlugin
+    from distributed import Client, Future, Scheduler
 
 CONNECT_S = 10.0
 """Seconds for the scheduler to answer."""
@@ -65,8 +65,13 @@ MOST_SENT = 256
 MOST_SENDINGS = 3
 """A notebook is sent anew when all are gone who could have it; so often, as Dask does by itself."""
 
+MOST_TRIED = 10
+"""Workers that try to run a notebook: several may stand beside one full disk."""
 MOST_FAILURES = 3
-"""Notebooks one after the other that a worker could not run: it would soon have failed at all."""
+"""
+Notebooks one after the other that a worker could not run and another one could: it would soon have
+failed at all.
+"""
 _LOST_WORKERS = (
     "the workers that ran it were lost one after the other; look at what ended them, then grade "
     "again"
@@ -129,7 +134,7 @@ class Cluster:
         Run *notebook* on a worker as soon as one can take it; on another one, if that is lost.
 
         Raises:
-            NotRunError: Workers were lost one after the other, or one could not run it.
+            NotRunError: Workers were lost one after the other, or those that tried could not run it.
             ClusterError: The scheduler is lost, or there is no worker any more.
         """
         order = Order(
@@ -139,17 +144,19 @@ class Cluster:
             shortcuts=shortcuts,
         )
         failures: dict[str, Failure] = {}
-        for _ in range(MOST_SENDINGS):
+        losses = 0
+        while losses < MOST_SENDINGS and len(failures) < MOST_TRIED:
             with self._turn(should_stop) as workers:
                 others = workers - failures.keys()
                 if not others:
                     break
                 delivered = self._delivered(order, others, should_stop, is_open=not failures)
                 if delivered is None:
+                    losses += 1
                     continue
                 delivery = decode_delivery(delivered)
-                self._hear(delivery)
                 if isinstance(delivery, Delivery):
+                    self._hear(delivery.worker, [*failures.values()])
                     return _run_of(delivery)
                 failures[delivery.worker] = delivery
         raise NotRunError(_why_not_run([*failures.values()]))
@@ -206,25 +213,23 @@ class Cluster:
         finally:
             future.release()
 
-    def _hear(self, delivery: Delivery | Failure) -> None:
-        """Count what a worker could not run; one that fails at all is sent no more."""
-        worker = delivery.worker
+    def _hear(self, worker: str, failures: Sequence[Failure]) -> None:
+        """*worker* ran a notebook that others could not: who fails at too many is sent no more."""
+        dismissed = []
         with self._changed:
-            if isinstance(delivery, Delivery):
-                self._failures.pop(worker, None)
-                return
-            if worker in self._refused:
-                return
-            self._failures[worker] = self._failures.get(worker, 0) + 1
-            if self._failures[worker] < MOST_FAILURES:
-                return
-            self._refused[worker] = f"worker {worker}: {delivery.why}"
-        self._tell(
-            f"the class goes on without a worker that failed at {MOST_FAILURES} notebooks one "
-            f"after the other: worker {worker}: {delivery.why}"
-        )
-        with contextlib.suppress(Exception):  # gone by itself
-            self._there(dismiss, [worker])
+            self._failures.pop(worker, None)
+            for failed in failures:
+                count = self._failures[failed.worker] = self._failures.get(failed.worker, 0) + 1
+                if count >= MOST_FAILURES and failed.worker not in self._refused:
+                    self._refused[failed.worker] = f"worker {failed.worker}: {failed.why}"
+                    dismissed.append(failed.worker)
+        for address in dismissed:
+            self._tell(
+                f"the class goes on without a worker that failed at {MOST_FAILURES} notebooks one "
+                f"after the other: {self._refused[address]}"
+            )
+            with contextlib.suppress(Exception):  # gone by itself
+                self._there(dismiss, [address])
 
     def watch(self, ended: threading.Event) -> None:
         """Look at the workers until *ended*; what runs there goes on meanwhile."""
@@ -441,11 +446,13 @@ def _equipped(client: Client, name: str, equipment: Equipment) -> Iterator[None]
     Raises:
         ClusterError: A worker cannot take it.
     """
-    _refuse_other_nbassay(client)
     try:
         try:
-            client.register_plugin(_take_away(client.id, name))
+            _refuse_other_nbassay(client)
+            _take_away(client, name)
             client.register_plugin(equipment, name=name)
+        except AssayError:
+            raise
         except Exception as error:
             raise ClusterError(
                 f"the workers could not be made ready ({error!r}); look at their logs, then give "
@@ -465,7 +472,7 @@ def _refuse_other_nbassay(client: Client) -> None:
 
     told = client.run(version_there, on_error="return")
     for address, version in sorted(told.items()):
-        if version != version_there():
+        if not isinstance(version, _GONE) and version != version_there():
             raise ClusterError(
                 f"worker {address}: expected nbassay {version_there()}, found "
                 f"{version if isinstance(version, str) else repr(version)}; install it there: pip "
@@ -473,11 +480,12 @@ def _refuse_other_nbassay(client: Client) -> None:
             )
 
 
-def _take_away(client: str, name: str) -> SchedulerPlugin:
+def _take_away(client: Client, name: str) -> None:
     """
-    Takes the workers' equipment from them when *client* is gone, however it ended.
+    Let the scheduler take the workers' equipment from them when *client* is gone, however it ended.
 
-    A class in a function is sent as code: a scheduler need not have nbassay.
+    A class in a function is sent as code: a scheduler need not have nbassay. One of another Python
+    may not read it, or may be told to take none; then only a command that is killed leaves a trace.
     """
     from distributed import SchedulerPlugin
 
@@ -490,10 +498,11 @@ def _take_away(client: str, name: str) -> SchedulerPlugin:
                         scheduler.unregister_worker_plugin, comm=None, name=name
                     )
 
-    owner, called = client, f"{name}-take-away"
-    plugin = TakeAway()
-    plugin.name = called
-    return plugin
+    owner, called = client.id, f"{name}-take-away"
+    try:
+        client.register_plugin(TakeAway(), name=called)
+    except Exception:
+        _log.warning("a killed command will leave its equipment on workers", exc_info=True)
 
 
 @contextlib.contextmanager

@@ -210,9 +210,10 @@ def _done_there(bench: Workbench, order: bytes, worker: str) -> Delivery:
         attempt=told.attempt,
         shortcuts=told.shortcuts,
     )
-    ending = run.evidence.ending
-    if ending.reason == "could-not-start":
-        raise SandboxError(ending.message or "a box could not start")
+    second = run.evidence.second
+    for ending in (run.evidence.ending, second.ending if second is not None else None):
+        if ending is not None and ending.reason == "could-not-start":
+            raise SandboxError(ending.message or "a box could not start")
     return Delivery(
         worker=worker,
         evidence=msgspec.json.encode(run.evidence),

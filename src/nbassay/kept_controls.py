@@ -38,19 +38,27 @@ _log = logging.getLogger(__name__)
 
 
 class KeptControls:
-    """A folder of runs, one folder each, that only their owner can write to."""
+    """
+    A folder of runs, one folder each, that only their owner can write to.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        machine: Names the one that runs the controls: several may share the folder.
+    """
+
+    def __init__(self, folder: Path, machine: str) -> None:
         self._folder = folder
+        self._machine = machine
 
     def known(self) -> Iterator[tuple[str, Path]]:
         """Key and folder of the evidence of each run of the last day."""
         if not self._is_safe():
             return
         for run, made in self._runs():
+            if not run.name.startswith(self._machine) or not 0 <= time.time() - made < LASTS_S:
+                continue
             evidence = evidence_folder(run, 0)
             key = read_key(evidence)
-            if key is not None and 0 <= time.time() - made < LASTS_S:
+            if key is not None:
                 yield key, evidence
 
     def keep(self, control: Path) -> None:
@@ -76,7 +84,9 @@ class KeptControls:
 
     def _place_of(self, control: Path) -> Path | None:
         key = read_key(evidence_folder(control, 0))
-        return None if key is None else self._folder / hashlib.sha256(key.encode()).hexdigest()
+        if key is None:
+            return None
+        return self._folder / f"{self._machine}-{hashlib.sha256(key.encode()).hexdigest()}"
 
     def _copy(self, control: Path, target: Path) -> None:
         beside = Path(tempfile.mkdtemp(prefix=".", dir=self._folder))
@@ -123,11 +133,11 @@ def kept_controls() -> KeptControls | None:
     if told == "":
         return None
     folder = Path(told) if told else platformdirs.user_cache_path("nbassay")
-    return KeptControls(folder / "controls" / _machine())
+    return KeptControls(folder / "controls", _machine())
 
 
 def _machine() -> str:
-    """Names this machine and its kind: a folder of the user's may be shared by several."""
+    """Names this machine and its kind."""
     told = [platform.node(), platform.system(), platform.release(), _processor()]
     return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from nbassay.classrun import ALREADY, Progress
+from nbassay.classrun import ALREADY, BEFORE, Progress
 
 
 class BarProgress:
@@ -46,7 +46,7 @@ class LineProgress:
 
     def done(self, name: str, how: str) -> None:
         self._done += 1
-        if how.startswith(ALREADY):  # says nothing of how long the others take
+        if how.startswith((ALREADY, BEFORE)):  # says nothing of how long the others take
             self._started = time.monotonic() if not self._run else self._started
         else:
             self._run += 1

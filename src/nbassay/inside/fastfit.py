@@ -86,6 +86,9 @@ OPERATIONS = {
 }
 """TensorFlow's own activations: functions of what they are given, and of nothing else."""
 
+CALLED = ("__func__", "fget", "fset", "func", "python_function")
+"""Attributes of methods, properties, partial and compiled functions: what they call."""
+
 LIBRARIES = {"keras", "nbassay", "tensorflow", *sys.stdlib_module_names}
 """Whose code Keras' classes are made of; nbassay's looks at calls and changes none."""
 
@@ -326,16 +329,18 @@ def _is_kind_of_keras(kind: type) -> bool:
 
 def _is_as_it_came(kind: type) -> bool:
     """Whether the methods of a class are code of the libraries: a notebook may have put in its."""
-    held: list[Any] = []
-    for one in vars(kind).values():
-        if isinstance(one, property):
-            held += [one.fget, one.fset]
-        else:
-            held.append(getattr(one, "__func__", one))
-    return all(
-        _home(one).partition(".")[0] in LIBRARIES
-        for one in held
-        if isinstance(one, types.FunctionType)
+    return all(map(_is_of_libraries, vars(kind).values()))
+
+
+def _is_of_libraries(held: Any) -> bool:
+    """Whether *held* is code of the libraries, all that it calls too, or no code at all."""
+    if isinstance(held, types.FunctionType):
+        return _home(held).partition(".")[0] in LIBRARIES
+    if isinstance(held, type) or not (callable(held) or hasattr(held, "__get__")):
+        return True
+    parts = [getattr(held, name, None) for name in CALLED]
+    return type(held).__module__.partition(".")[0] in LIBRARIES and all(
+        map(_is_of_libraries, parts)
     )
 
 
