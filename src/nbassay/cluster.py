@@ -134,7 +134,7 @@ class Cluster:
         Run *notebook* on a worker as soon as one can take it; on another one, if that is lost.
 
         Raises:
-            NotRunError: Workers were lost one after the other, or those that tried could not run it.
+            NotRunError: Workers were lost one after the other, or none that tried could run it.
             ClusterError: The scheduler is lost, or there is no worker any more.
         """
         order = Order(
