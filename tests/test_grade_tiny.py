@@ -348,6 +348,35 @@ def test_a_greeting_draws_no_random_number(tmp_path: Path, nbassay: Nbassay) -> 
     assert notebook.cells[0].outputs[0].text == "same 1\n"
 
 
+def test_outputs_are_joined_as_a_notebook_shows_them(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    However the kernel flushed, what is printed between two pictures is one text, and of a progress
+    bar the last state is left.
+    """
+    shows = (
+        "import sys\n"
+        "def tell(stream, *parts):\n"
+        "    for part in parts:\n"
+        "        print(part, end='', file=stream, flush=True)\n"
+        "tell(sys.stdout, 'Epo', 'ch 1\\n1/3', '\\r2/3', '\\r', '3/3 - loss 0.5\\n')\n"
+        "tell(sys.stderr, 'a.py:1: Deprecation', 'Warning: old\\n')\n"
+        "display('between')\n"
+        "tell(sys.stdout, 'af', 'ter\\r', '\\n')"
+    )
+    write_notebook(tmp_path / "class" / "shows.ipynb", shows)
+
+    nbassay("run", tmp_path / "class", "-o", tmp_path / "out")
+
+    notebook = nbformat.read(tmp_path / "out" / "learners" / "shows" / "executed.ipynb", 4)
+    told = [output.get("text") for output in notebook.cells[0].outputs]
+    assert told == [
+        "Epoch 1\n3/3 - loss 0.5\n",
+        "a.py:1: DeprecationWarning: old\n",
+        None,
+        "after\n",
+    ]
+
+
 def test_bounds_of_other_versions_are_told(copied: Path, workshop: Path, nbassay: Nbassay) -> None:
     """
     A class that ran with other packages than the calibration says so, and so does `doctor`.

@@ -28,14 +28,13 @@ COULD = {
     ),
     "a style": ("!mv mine.mplstyle ~", "a file that libraries"),
     "a file like a library": ("%%writefile six.py\ndef u(x):\n    return x", "a file six.py"),
-    "in a string": ("open('keras.py', 'w').write(source)", "a file keras.py"),
+    "in a string": ("open('numpy.py', 'w').write(source)", "a file numpy.py"),
     "like one of Python's own": ("!wget https://example.org/random.py", "a file org/random.py"),
     "in a folder": (
-        "import os\nos.mkdir('keras')\nopen('keras/__init__.py', 'w')",
-        "a file keras/",
+        "import os\nos.mkdir('numpy')\nopen('numpy/__init__.py', 'w')",
+        "a file numpy/",
     ),
     "by a longer way": ("open('/home//learner/six.pyc', 'wb')", "a file learner/six.py"),
-    "like a package without a file": ("open('google.py', 'w')", "a file google.py"),
     "name made up": ("for name in names:\n    open(name + '.py', 'w')", "a file .py"),
     "module of a package": ("import xml\nxml.etree.ElementTree.XML('<a/>')", "xml.etree"),
     "under another name": ("import xml as x\nprint(x.dom)", "xml.dom"),
@@ -74,6 +73,21 @@ def test_code_that_could_not_tell(source: str) -> None:
     Usual code is left to forks.
     """
     assert what_tells(["x = 1", source]) is None
+
+
+def test_a_package_without_a_file_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A folder of modules is imported without an ``__init__.py``, as TensorFlow's ``google`` is.
+    """
+    source = "open('spaceless.py', 'w')"
+    assert what_tells([source]) is None
+
+    (tmp_path / "spaceless").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert "a file spaceless.py" in str(what_tells([source]))
 
 
 def test_a_folder_beside_the_workshop_is_no_module(

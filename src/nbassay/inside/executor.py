@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import itertools
 import os
 import secrets
 import sys
@@ -25,6 +26,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
+from nbformat.v4 import new_output
 
 from nbassay.inside import ahead
 from nbassay.inside.channel import CELL, KERNELS, TOLD, frame
@@ -71,6 +73,26 @@ class BoundedClient(NotebookClient):
         elif msg["msg_type"] == "error":
             msg = {**msg, "content": cut_error(msg["content"])}
         return super().process_message(msg, cell, cell_index)
+
+
+def coalesce_streams(outputs: list[Any]) -> list[Any]:
+    """
+    Outputs with neighbours of one stream joined, and what a progress bar overwrote left out.
+
+    That is how a notebook shows them: where the kernel flushed is chance, and may be in the middle
+    of a line. (nbclient's own joins across pictures too, and so moves what was printed after one.)
+    """
+    joined: list[Any] = []
+    for (kind, name), run in itertools.groupby(
+        outputs, lambda output: (output.output_type, output.get("name"))
+    ):
+        if kind != "stream":
+            joined += run
+            continue
+        lines = "".join(str(output.text) for output in run).split("\n")
+        text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
+        joined.append(new_output("stream", name=name, text=text))
+    return joined
 
 
 def cut_error(content: dict[str, Any]) -> dict[str, Any]:
@@ -222,6 +244,7 @@ async def _run_cell(client: BoundedClient, cell: Any, index: int, relay: Relay) 
         goes_on = False
         problem = ("KernelDied", "the kernel ended while this cell ran")
     seconds = round(time.monotonic() - started, 3)
+    cell.outputs = coalesce_streams(cell.outputs)
     errors = [output for output in cell.outputs if output.output_type == "error"]
     if problem is None and errors:
         problem = (str(errors[-1].get("ename", "")), str(errors[-1].get("evalue", "")))
