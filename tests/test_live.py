@@ -317,10 +317,12 @@ def test_the_box_and_the_kernel_agree(kernel, nbassay, tmp_path, name):
     """
     path = TINY / "submissions" / f"{name}.ipynb"
     done = nbassay("check", path, "-o", tmp_path / "out", "--json")
-    boxed = {check["id"]: check["outcome"] for check in json.loads(done.stdout)["checks"]}
-    kernel.run(LOAD)
+    result = json.loads(done.stdout)
+    boxed = {check["id"]: check["outcome"] for check in result["checks"]}
+    loaded = kernel.run(LOAD)
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "code":
             kernel.run(cell.source)
+    live = kernel.run("%assay")
 
-    assert kernel.run("%assay").outcomes == boxed
+    assert live.outcomes == boxed, (result["status"], result["notes"], loaded.text, live.text)
