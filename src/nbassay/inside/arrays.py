@@ -25,8 +25,11 @@ LARGEST_RESIDUAL = 0.25
 """Fraction of a level: float16 pixels scaled to 0..1 stay below 0.13, other data lie anywhere."""
 MOST_BYTES = 2 << 30
 """Larger arrays are told by shape and dtype only."""
+MOST_CHUNKS = 4096
+"""Of rows, whose digests are remembered: 16 MB."""
 MOST_CLASSES = 1000
-CHUNK_ROWS = 4096
+CHUNK_ROWS = 512
+"""Looked at together: what is reckoned with them stays in the processor's cache."""
 SAMPLE_ROWS = 64
 FEW_ROWS = 100
 """Fewer need not reach both extreme levels."""
@@ -98,6 +101,8 @@ class Reader:
         self._channel = channel
         self._scales: list[tuple[float, float]] = []
         self._known: dict[tuple[Any, ...], Array] = {}
+        self._digests: dict[tuple[Any, ...], np.ndarray] = {}
+        """Of chunks of rows: flat or scaled, rows have the same levels as when they were read."""
         self._looks: set[tuple[Any, ...]] = set()
 
     def is_new(self, array: np.ndarray) -> bool:
@@ -206,7 +211,8 @@ class Reader:
             Digests (uint64, one a row), scale, offset, residual (see `Rows`); None when the
             values are no whole levels under any scale that is tried.
         """
-        for scale, offset in self._fitting(table):
+        low, high = float(table.min()), float(table.max())
+        for scale, offset in self._fitting(table, low, high):
             digests = np.empty(len(table), np.uint64)
             residual = 0.0
             for start in range(0, len(table), CHUNK_ROWS):
@@ -216,14 +222,23 @@ class Reader:
                 if chunk is None:
                     break
                 residual = max(residual, chunk[1])
-                digests[start : start + CHUNK_ROWS] = row_digests(chunk[0], self._recognition.nonce)
+                digests[start : start + CHUNK_ROWS] = self._digests_of(chunk[0])
             else:
                 if (scale, offset) not in self._scales and len(self._scales) < 8:
                     self._scales.append((scale, offset))
                 return digests, scale, offset, residual
         return None
 
-    def _fitting(self, table: np.ndarray) -> list[tuple[float, float]]:
+    def _digests_of(self, levels: np.ndarray) -> np.ndarray:
+        key = (levels.shape, levels.dtype.str, _checksum(levels))
+        digests = self._digests.get(key)
+        if digests is None:
+            digests = row_digests(levels, self._recognition.nonce)
+            if len(self._digests) < MOST_CHUNKS:
+                self._digests[key] = digests
+        return digests
+
+    def _fitting(self, table: np.ndarray, low: float, high: float) -> list[tuple[float, float]]:
         """
         Scales and offsets that a sample of rows allows: those as close as any, then the others.
 
@@ -232,26 +247,26 @@ class Reader:
         step = max(1, len(table) // SAMPLE_ROWS)
         sample = table[::step][:SAMPLE_ROWS]
         found = []
-        for scale, offset in dict.fromkeys(self._candidates(table)):
+        for scale, offset in dict.fromkeys(self._candidates(table, low, high)):
             levels = _to_levels(sample, scale, offset, self._recognition.levels)
             if levels is not None:
                 found.append((levels[1], (scale, offset)))
         enough = max(1e-4, 2 * min((residual for residual, _candidate in found), default=0.0))
         fitting = [candidate for _residual, candidate in sorted(found, key=lambda f: f[0] > enough)]
         # Few rows need not reach both extreme levels, and any row of one grey fits its own range.
-        guess = self._from_range(table)
+        guess = self._from_range(low, high)
         return [*fitting, guess] if guess else fitting
 
-    def _candidates(self, table: np.ndarray) -> Iterator[tuple[float, float]]:
+    def _candidates(
+        self, table: np.ndarray, low: float, high: float
+    ) -> Iterator[tuple[float, float]]:
         """Scale and offset to try, likeliest first."""
         levels = self._recognition.levels
         if table.dtype.kind in "bui":
             yield 1.0, 0.0
-        if len(table) >= FEW_ROWS and (own := self._from_range(table)):
+        if len(table) >= FEW_ROWS and (own := self._from_range(low, high)):
             yield own
-        if (
-            table.max() <= 1
-        ):  # a row of zeros and ones alone: black and white, not the two darkest levels
+        if high <= 1:  # zeros and ones alone: black and white, not the two darkest levels
             yield 1 / levels, 0.0
         yield from self._scales
         yield 1.0, 0.0
@@ -260,9 +275,8 @@ class Reader:
         yield -1.0, float(levels)
         yield -1 / levels, 1.0
 
-    def _from_range(self, table: np.ndarray) -> tuple[float, float] | None:
+    def _from_range(self, low: float, high: float) -> tuple[float, float] | None:
         """Scale and offset if the smallest and the largest value are the extreme levels."""
-        low, high = float(table.min()), float(table.max())
         scale = (high - low) / self._recognition.levels
         return (scale, low) if math.isfinite(scale) and scale > 0 else None
 
@@ -289,6 +303,8 @@ def read_labels(array: np.ndarray) -> tuple[str, int, np.ndarray] | None:
         values = array.astype(np.int64)
         return "integer", int(values.max()) + 1, values
     if array.ndim == 2 and len(array) and 1 < array.shape[1] <= MOST_CLASSES:
+        if not ((array[:SAMPLE_ROWS] == 1).sum(axis=1) == 1).all():
+            return None  # pixels, mostly: the rest need not be looked at
         hits = array == 1
         if not (hits.sum(axis=1) == 1).all() or (array[~hits] != 0).any():
             return None
@@ -441,11 +457,12 @@ def _to_levels(
         return (table.astype(kind), 0.0) if int(table.max()) <= levels else None
     exact: np.ndarray = table.astype(np.float32 if table.dtype.itemsize <= 4 else np.float64)
     if offset:
-        exact = np.subtract(exact, offset)
-    exact = np.divide(exact, scale)
+        np.subtract(exact, offset, out=exact)
+    np.divide(exact, scale, out=exact)
     rounded = np.rint(exact)
     with np.errstate(invalid="ignore"):
-        residual = float(np.abs(exact - rounded).max())
+        np.subtract(exact, rounded, out=exact)
+        residual = float(np.abs(exact, out=exact).max())
     if not residual <= LARGEST_RESIDUAL or rounded.min() < 0 or rounded.max() > levels:
         return None
     return rounded.astype(kind), residual
