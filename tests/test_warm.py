@@ -16,9 +16,11 @@ from conftest import RIGHT_CELLS, ROOT, TINY, write_notebook
 
 from nbassay.notebook import decode_notebook
 from nbassay.records import EnvironmentFact
-from nbassay.running import Run, Shortcuts, run_notebook, why_not_warm
+from nbassay.running import Run, Shortcuts, begin_warm, run_notebook, why_not_warm
+from nbassay.sandbox import bubblewrap
 from nbassay.sandbox.choose import choose
 from nbassay.sandbox.unboxed import Unboxed
+from nbassay.sandbox.warm import Zygote
 from nbassay.workbench import Workbench, workbench
 from nbassay.workshop import read_workshop
 
@@ -193,6 +195,31 @@ def test_forks_do_not_hang(bench: Workbench, tmp_path: Path) -> None:
         digests.add(hasher.hexdigest())
 
     assert len(digests) == 1
+
+
+def test_what_boxes_start_from_is_begun_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A notebook starts from what was begun while the walls were tried; no other one is made for it.
+    """
+    made = []
+
+    def noted(*arguments: Any) -> Zygote:
+        zygote = Zygote(*arguments)
+        made.append(zygote)
+        return zygote
+
+    monkeypatch.setattr(bubblewrap, "Zygote", noted)
+    workshop, sandbox = read_workshop(TINY), choose()
+
+    begin_warm(workshop, sandbox)
+    with workbench(workshop, sandbox) as bench:
+        run = ran(bench, tmp_path, "print(1)", is_warm=True)
+        assert [zygote.is_there for zygote in made] == [True]
+
+    assert run.evidence.ending.is_warm
+    assert not made[0].is_there
 
 
 def test_whether_boxes_start_warm_is_found_by_trying() -> None:

@@ -11,9 +11,9 @@ import click
 import msgspec
 from rich.console import Console
 
-from nbassay.classrun import control_submissions, default_jobs
+from nbassay.classrun import WORTH_WARMING, control_submissions, default_jobs
 from nbassay.errors import SandboxError
-from nbassay.files import owned
+from nbassay.files import MARK, owned
 from nbassay.kept_controls import kept_controls
 from nbassay.options import (
     BELOW,
@@ -50,7 +50,7 @@ from nbassay.pipeline import (
 )
 from nbassay.progress import progress
 from nbassay.records import Results
-from nbassay.running import Shortcuts
+from nbassay.running import Shortcuts, begin_warm
 from nbassay.sandbox.choose import choose
 from nbassay.stages import read_stages
 from nbassay.submissions import Submission, find_submissions
@@ -107,9 +107,11 @@ def grade(
         challenge=challenge,
         progress=progress(is_quiet),
     )
-    with _where(options, sandbox_name, cluster_address, jobs) as options, owned(out):
+    controls = control_submissions(workshop)
+    count = len(submissions) + len(controls)
+    with _where(options, sandbox_name, cluster_address, jobs, count) as options, owned(out):
         _tell_of_earlier(options, submissions)
-        results = grade_class(options, submissions, control_submissions(workshop))
+        results = grade_class(options, submissions, controls)
     _print_class(results, as_json)
     click.echo(f"Class page: {out / 'index.html'}", err=True)
     click.echo(f"Reports:    {out / 'learners'}/*/report.html", err=True)
@@ -156,8 +158,10 @@ def run(
         kept=kept_controls(),
         progress=progress(is_quiet),
     )
-    with _where(options, sandbox_name, cluster_address, jobs) as options, owned(out):
-        class_run = run_class(options, submissions, control_submissions(workshop))
+    controls = control_submissions(workshop)
+    count = len(submissions) + len(controls)
+    with _where(options, sandbox_name, cluster_address, jobs, count) as options, owned(out):
+        class_run = run_class(options, submissions, controls)
     _tell_stages(out, has_profile)
     return NOT_RUN if class_run.not_run else DONE
 
@@ -276,11 +280,22 @@ def _tell_of_earlier(options: RunOptions, submissions: Sequence[Submission]) -> 
 
 @contextlib.contextmanager
 def _where(
-    options: RunOptions, sandbox_name: str, cluster_address: str | None, jobs: int | None
+    options: RunOptions,
+    sandbox_name: str,
+    cluster_address: str | None,
+    jobs: int | None,
+    count: int,
 ) -> Iterator[RunOptions]:
-    """Options with the place where notebooks run, its walls tried, while the block runs."""
+    """Options with the place where *count* notebooks run, its walls tried, for the block."""
     if cluster_address is None:
         sandbox = choose(sandbox_name)
+        # Of a class that was graded before, there may be nothing to run.
+        if (
+            options.shortcuts.is_warm
+            and count >= WORTH_WARMING
+            and not (options.out / MARK).exists()
+        ):
+            begin_warm(options.workshop, sandbox)
         yield dataclasses.replace(options, sandbox=sandbox, probes=proven_walls(sandbox))
         return
     from nbassay.cluster import open_cluster

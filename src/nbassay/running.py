@@ -156,15 +156,11 @@ def _run(
         typed=workshop.manifest.typed,
         is_fast=shortcuts.is_fast,
     )
-    box = Box(
-        argv=[sys.executable, "-I", "-m", "nbassay.inside.executor"],
+    box = _box(
+        workshop,
         stdin=msgspec.json.encode(job),
         mounts=_data_mounts(workshop, bench.data_folder, renaming),
-        env={**_environment(), FOLDERS: ":".join(workshop.manifest.data_folders)},
-        limits=limits,
-        writable=[HOME, "/tmp", SCRATCH, *workshop.manifest.data_folders],  # noqa: S108 - inside
-        workdir=WORK,
-        ahead=_ahead(workshop) if shortcuts.is_warm and not could_tell(notebook) else None,
+        is_warm=shortcuts.is_warm and not could_tell(notebook),
     )
     for _ in range(MOST_CRASHES):
         collector = Collector()
@@ -193,6 +189,25 @@ def _run(
         with stages.stage("measure"):
             evidence, blobs = _with_second_box(evidence, blobs, bench, should_stop)
     return Run(evidence=evidence, blobs=blobs, outputs=collector.cells)
+
+
+def _box(workshop: Workshop, *, stdin: bytes, mounts: list[Mount], is_warm: bool) -> Box:
+    """A notebook's box; with *is_warm* it may start as a fork."""
+    return Box(
+        argv=[sys.executable, "-I", "-m", "nbassay.inside.executor"],
+        stdin=stdin,
+        mounts=mounts,
+        env={**_environment(), FOLDERS: ":".join(workshop.manifest.data_folders)},
+        limits=workshop.limits,
+        writable=[HOME, "/tmp", SCRATCH, *workshop.manifest.data_folders],  # noqa: S108 - inside
+        workdir=WORK,
+        ahead=_ahead(workshop) if is_warm else None,
+    )
+
+
+def begin_warm(workshop: Workshop, sandbox: Sandbox) -> None:
+    """Let *sandbox* begin to import what notebooks start with, while other things are done."""
+    sandbox.begin(_box(workshop, stdin=b"", mounts=[], is_warm=True))
 
 
 def _timed(

@@ -149,6 +149,10 @@ class Sandbox(Walls, Protocol):
         """Why a box that may have started as a fork did not, if that happened."""
         ...
 
+    def begin(self, box: Box) -> None:
+        """Begin to make ready what boxes like *box* start from, and do not wait for it."""
+        ...
+
     def close(self) -> None:
         """End what is kept ready between boxes; the next box makes it again."""
         ...

@@ -18,6 +18,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -111,6 +112,10 @@ class Bubblewrap:
     @property
     def why_not_warm(self) -> str | None:
         return self._zygotes.why_not
+
+    def begin(self, box: Box) -> None:
+        """Begin to start the process that boxes like *box* are forks of."""
+        threading.Thread(target=self._zygotes.get, args=(box,), daemon=True).start()
 
     def close(self) -> None:
         """End the processes that boxes start as forks of."""

@@ -76,6 +76,9 @@ class Unboxed:
     def why_not_warm(self) -> str | None:
         return "without a sandbox every box is a fresh process"
 
+    def begin(self, box: Box) -> None:
+        """Nothing is made ready."""
+
     def close(self) -> None:
         """Nothing is kept ready."""
 
