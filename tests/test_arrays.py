@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from nbassay.inside.arrays import (
+    CHUNK_ROWS,
+    SAMPLE_ROWS,
     Reader,
     Recognition,
     Stream,
@@ -87,6 +90,66 @@ def test_scrambled_rows_are_others(change) -> None:
     found = digests_of(change(IMAGES))
 
     assert not np.isin(found, row_digests(IMAGES, NONCE)).any()
+
+
+MANY = np.random.default_rng(2).integers(0, 256, (2 * CHUNK_ROWS + 7, WIDTH), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("change", SAME.values(), ids=SAME)
+def test_rows_that_were_read_before_are_the_same(change) -> None:
+    """
+    A reader that has seen the images knows them again in any form, and one that was changed among
+    them as another.
+    """
+    one = reader()
+    one.digest(MANY)
+    other = MANY.copy()
+    other[CHUNK_ROWS + 3, 5] ^= 16
+    found = []
+    for images in (MANY, other):
+        table = one.as_table(change(images))
+        assert table is not None
+        digests = one.digest(table)
+        assert digests is not None
+        found.append(digests[0])
+
+    assert (found[0] == row_digests(MANY, NONCE)).all()
+    assert np.flatnonzero(found[0] != found[1]).tolist() == [CHUNK_ROWS + 3]
+
+
+def test_rows_with_the_check_sum_of_others_are_others() -> None:
+    """
+    Who makes rows with the CRC of rows that were read, which takes no skill, is not taken in.
+    """
+    one = reader()
+    known = one.read(MANY)
+    forged = MANY.copy()
+    forged[:, 0] ^= 1
+    whole = forged.reshape(-1)
+    whole[-4:] = np.frombuffer(_patch(whole[:-4].tobytes(), zlib.crc32(MANY.tobytes())), np.uint8)
+    assert zlib.crc32(forged.tobytes()) == zlib.crc32(MANY.tobytes())
+
+    read = one.read(forged)
+
+    assert read.rows is not None
+    assert known.rows is not None
+    assert read.rows.digests != known.rows.digests
+
+
+def _patch(data: bytes, crc: int) -> bytes:
+    """The four bytes that give *data* and them this CRC-32."""
+    table = [zlib.crc32(bytes([byte ^ 0xFF])) ^ 0xFF000000 for byte in range(256)]
+    tops = {entry >> 24: byte for byte, entry in enumerate(table)}
+    wanted, chosen = crc ^ 0xFFFFFFFF, []
+    for _ in range(4):
+        byte = tops[wanted >> 24]
+        chosen.append(byte)
+        wanted = ((wanted ^ table[byte]) << 8) & 0xFFFFFFFF
+    state, patch = zlib.crc32(data) ^ 0xFFFFFFFF, []
+    for byte in reversed(chosen):
+        patch.append((state ^ byte) & 0xFF)
+        state = (state >> 8) ^ table[byte]
+    return bytes(patch)
 
 
 @given(LEVELS, st.sampled_from(["float16", "float32", "float64"]))
@@ -176,8 +239,15 @@ def test_labels_in_every_form_are_the_same(labels: list[int]) -> None:
 
 @pytest.mark.parametrize(
     "array",
-    [np.array([0.5, 1.0]), np.array([-1, 2]), np.array([np.nan]), np.ones((3, 4)), np.array([])],
-    ids=["halves", "negative", "not a number", "two classes at once", "none"],
+    [
+        np.array([0.5, 1.0]),
+        np.array([-1, 2]),
+        np.array([np.nan]),
+        np.ones((3, 4)),
+        np.vstack([np.eye(10)[[3] * SAMPLE_ROWS], np.ones((1, 10))]),
+        np.array([]),
+    ],
+    ids=["halves", "negative", "not a number", "two classes at once", "two in the last", "none"],
 )
 def test_other_numbers_are_no_labels(array: np.ndarray) -> None:
     """

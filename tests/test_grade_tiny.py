@@ -348,10 +348,10 @@ def test_a_greeting_draws_no_random_number(tmp_path: Path, nbassay: Nbassay) -> 
     assert notebook.cells[0].outputs[0].text == "same 1\n"
 
 
-def test_outputs_are_joined_as_a_notebook_shows_them(tmp_path: Path, nbassay: Nbassay) -> None:
+def test_what_a_kernel_printed_in_pieces_is_joined(tmp_path: Path, nbassay: Nbassay) -> None:
     """
-    However the kernel flushed, what is printed between two pictures is one text, and of a progress
-    bar the last state is left.
+    However the kernel flushed, what is printed between two pictures is one text, of a progress bar
+    the last state is left, and a later cell may update what is shown.
     """
     shows = (
         "import sys\n"
@@ -360,10 +360,10 @@ def test_outputs_are_joined_as_a_notebook_shows_them(tmp_path: Path, nbassay: Nb
         "        print(part, end='', file=stream, flush=True)\n"
         "tell(sys.stdout, 'Epo', 'ch 1\\n1/3', '\\r2/3', '\\r', '3/3 - loss 0.5\\n')\n"
         "tell(sys.stderr, 'a.py:1: Deprecation', 'Warning: old\\n')\n"
-        "display('between')\n"
+        "shown = display('between', display_id=True)\n"
         "tell(sys.stdout, 'af', 'ter\\r', '\\n')"
     )
-    write_notebook(tmp_path / "class" / "shows.ipynb", shows)
+    write_notebook(tmp_path / "class" / "shows.ipynb", shows, "shown.update('later')", "print(2)")
 
     nbassay("run", tmp_path / "class", "-o", tmp_path / "out")
 
@@ -375,6 +375,7 @@ def test_outputs_are_joined_as_a_notebook_shows_them(tmp_path: Path, nbassay: Nb
         None,
         "after\n",
     ]
+    assert notebook.cells[2].outputs[0].text == "2\n"
 
 
 def test_bounds_of_other_versions_are_told(copied: Path, workshop: Path, nbassay: Nbassay) -> None:

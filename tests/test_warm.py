@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ import msgspec
 import pytest
 from conftest import RIGHT_CELLS, ROOT, TINY, write_notebook
 
+from nbassay import cli_class
+from nbassay.errors import SandboxError
+from nbassay.files import MARK
 from nbassay.notebook import decode_notebook
 from nbassay.records import EnvironmentFact
 from nbassay.running import Run, Shortcuts, begin_warm, run_notebook, why_not_warm
-from nbassay.sandbox import bubblewrap
+from nbassay.sandbox import Sandbox, bubblewrap
 from nbassay.sandbox.choose import choose
 from nbassay.sandbox.unboxed import Unboxed
 from nbassay.sandbox.warm import Zygote
@@ -203,23 +207,72 @@ def test_what_boxes_start_from_is_begun_ahead(
     """
     A notebook starts from what was begun while the walls were tried; no other one is made for it.
     """
-    made = []
+    made, is_made = [], threading.Event()
 
     def noted(*arguments: Any) -> Zygote:
         zygote = Zygote(*arguments)
         made.append(zygote)
+        is_made.set()
         return zygote
 
     monkeypatch.setattr(bubblewrap, "Zygote", noted)
     workshop, sandbox = read_workshop(TINY), choose()
 
     begin_warm(workshop, sandbox)
+    assert is_made.wait(120)
     with workbench(workshop, sandbox) as bench:
         run = ran(bench, tmp_path, "print(1)", is_warm=True)
         assert [zygote.is_there for zygote in made] == [True]
 
     assert run.evidence.ending.is_warm
     assert not made[0].is_there
+
+
+ASKED = {
+    "a new class": (2, "new", (), True),
+    "a class that was graded before": (2, "graded", (), False),
+    "a name that no folder can have": (2, "x" * 300, (), True),
+    "one notebook": (0, "new", (), False),
+    "told not to": (2, "new", ("--no-warm",), False),
+}
+"""How many notebooks more than one, where to, options, whether it begins."""
+
+
+@pytest.mark.parametrize(("more", "out", "options", "begins"), ASKED.values(), ids=ASKED)
+def test_only_a_class_that_will_be_run_begins_ahead(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: int,
+    out: str,
+    options: tuple[str, ...],
+    begins: bool,
+) -> None:
+    """
+    Imports begin before the walls are tried, where there is a class to run that may use them.
+    """
+    for number in range(1 + more):
+        write_notebook(tmp_path / "class" / f"{number}.ipynb", f"print({number})")
+    (tmp_path / "graded").mkdir()
+    (tmp_path / "graded" / MARK).write_text('{"schema": "nbassay/run/1"}')
+    told = []
+    monkeypatch.setattr(cli_class, "begin_warm", lambda *_arguments: told.append("begun"))
+
+    def do_not_hold(_sandbox: Sandbox) -> None:
+        raise SandboxError("walls tried")
+
+    monkeypatch.setattr(cli_class, "proven_walls", do_not_hold)
+    monkeypatch.setattr(cli_class, "control_submissions", lambda _workshop: [])
+
+    with pytest.raises(SandboxError, match="walls tried"):
+        cli_class.grade.main(
+            [
+                *(str(tmp_path / "class"), "-o", str(tmp_path / out)),
+                *("--workshop", str(TINY), *options),
+            ],
+            standalone_mode=False,
+        )
+
+    assert told == ["begun"] * begins
 
 
 def test_whether_boxes_start_warm_is_found_by_trying() -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from nbassay.classrun import WORTH_WARMING, control_submissions, default_jobs
 from nbassay.errors import SandboxError
-from nbassay.files import MARK, owned
+from nbassay.files import is_graded_class, owned
 from nbassay.kept_controls import kept_controls
 from nbassay.options import (
     BELOW,
@@ -293,7 +293,7 @@ def _where(
         if (
             options.shortcuts.is_warm
             and count >= WORTH_WARMING
-            and not (options.out / MARK).exists()
+            and not is_graded_class(options.out)
         ):
             begin_warm(options.workshop, sandbox)
         yield dataclasses.replace(options, sandbox=sandbox, probes=proven_walls(sandbox))

@@ -15,7 +15,9 @@ from nbassay.notebook import Notebook
 from nbassay.reporting.text import visible
 
 MOST_TEXT = 100_000
-"""Characters of one output that are kept."""
+"""Characters of one cell's code, or of one value that is shown, that are kept."""
+MOST_STREAM = 1_000_000
+"""Of what a cell prints until it shows something else."""
 MOST_CHARACTERS = 10_000_000
 """Of all outputs together."""
 MOST_PIXELS = 25_000_000
@@ -86,7 +88,7 @@ def _clean(output: dict[str, Any], budget: _Budget) -> dict[str, Any] | None:
         return {
             "output_type": "stream",
             "name": "stderr" if output.get("name") == "stderr" else "stdout",
-            "text": budget.text(output.get("text")),
+            "text": budget.text(output.get("text"), limit=MOST_STREAM),
         }
     if kind == "error":
         traceback = output.get("traceback")

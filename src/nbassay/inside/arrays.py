@@ -102,7 +102,7 @@ class Reader:
         self._scales: list[tuple[float, float]] = []
         self._known: dict[tuple[Any, ...], Array] = {}
         self._digests: dict[tuple[Any, ...], np.ndarray] = {}
-        """Of chunks of rows: flat or scaled, rows have the same levels as when they were read."""
+        """Of whole chunks of rows: flat or scaled, they have the levels that were read."""
         self._looks: set[tuple[Any, ...]] = set()
 
     def is_new(self, array: np.ndarray) -> bool:
@@ -132,7 +132,7 @@ class Reader:
 
     def read(self, array: np.ndarray, name: str | None = None) -> Array:
         """The facts of one array, its rows and labels among them."""
-        key = (array.shape, array.dtype.str, _checksum(array))
+        key = (array.shape, array.dtype.str, _content(array))
         known = self._known.get(key)
         if known is None:
             known = self._read(array)
@@ -230,7 +230,9 @@ class Reader:
         return None
 
     def _digests_of(self, levels: np.ndarray) -> np.ndarray:
-        key = (levels.shape, levels.dtype.str, _checksum(levels))
+        if len(levels) < CHUNK_ROWS:  # of a batch, which may be one of very many
+            return row_digests(levels, self._recognition.nonce)
+        key = (levels.shape, levels.dtype.str, _content(levels))
         digests = self._digests.get(key)
         if digests is None:
             digests = row_digests(levels, self._recognition.nonce)
@@ -472,12 +474,15 @@ def _range(array: np.ndarray) -> tuple[Number, Number]:
     return number(array.min()), number(array.max())
 
 
-def _checksum(array: np.ndarray) -> int:
-    """CRC of all bytes; chunks, so that a view needs no whole copy."""
+def _content(array: np.ndarray) -> bytes:
+    """SHA-256 of all bytes; in chunks, so that a view needs no whole copy."""
     if array.ndim == 0 or array.flags.c_contiguous:
-        return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data) if array.size else 0
-    crc = 0
-    rows = max(1, (16 << 20) // max(1, array.nbytes // max(1, len(array))))
-    for start in range(0, len(array), rows):
-        crc = zlib.crc32(np.ascontiguousarray(array[start : start + rows]).view(np.uint8).data, crc)
-    return crc
+        parts: Iterable[np.ndarray] = [array]
+    else:
+        rows = max(1, (16 << 20) // max(1, array.nbytes // max(1, len(array))))
+        parts = (array[start : start + rows] for start in range(0, len(array), rows))
+    hasher = hashlib.sha256()
+    for part in parts:
+        if part.size:
+            hasher.update(np.ascontiguousarray(part).view(np.uint8).data)
+    return hasher.digest()

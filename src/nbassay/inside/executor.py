@@ -17,6 +17,7 @@ import secrets
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,24 +76,36 @@ class BoundedClient(NotebookClient):
         return super().process_message(msg, cell, cell_index)
 
 
-def coalesce_streams(outputs: list[Any]) -> list[Any]:
+def coalesce_streams(outputs: Sequence[Any]) -> list[Any]:
     """
-    Outputs with neighbours of one stream joined, and what a progress bar overwrote left out.
+    *outputs* with neighbours of one stream joined: where a kernel flushed is chance.
 
-    That is how a notebook shows them: where the kernel flushed is chance, and may be in the middle
-    of a line. (nbclient's own joins across pictures too, and so moves what was printed after one.)
+    (nbclient's own joins across pictures too, and so moves what was printed after one.)
     """
     joined: list[Any] = []
     for (kind, name), run in itertools.groupby(
         outputs, lambda output: (output.output_type, output.get("name"))
     ):
-        if kind != "stream":
+        if kind == "stream":
+            text = "".join(map(_text_of, run))
+            joined.append(new_output("stream", name=name, text=text))
+        else:
             joined += run
-            continue
-        lines = "".join(str(output.text) for output in run).split("\n")
-        text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
-        joined.append(new_output("stream", name=name, text=text))
     return joined
+
+
+def without_overwritten(output: Any) -> dict[str, Any]:
+    """*output*; of each line of a stream what follows its last carriage return: a bar's end."""
+    if output.output_type != "stream":
+        return dict(output)
+    lines = _text_of(output).split("\n")
+    return {**output, "text": "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)}
+
+
+def _text_of(stream: Any) -> str:
+    """The text of a stream, which nbformat lets be a list of its parts; none of what is neither."""
+    parts = stream.text if isinstance(stream.text, list) else [stream.text]
+    return "".join(part for part in parts if isinstance(part, str))
 
 
 def cut_error(content: dict[str, Any]) -> dict[str, Any]:
@@ -244,8 +257,9 @@ async def _run_cell(client: BoundedClient, cell: Any, index: int, relay: Relay) 
         goes_on = False
         problem = ("KernelDied", "the kernel ended while this cell ran")
     seconds = round(time.monotonic() - started, 3)
-    cell.outputs = coalesce_streams(cell.outputs)
-    errors = [output for output in cell.outputs if output.output_type == "error"]
+    # The cell keeps its own: nbclient finds what a later cell updates by its position there.
+    outputs = coalesce_streams(cell.outputs)
+    errors = [output for output in outputs if output.output_type == "error"]
     if problem is None and errors:
         problem = (str(errors[-1].get("ename", "")), str(errors[-1].get("evalue", "")))
     timed_out = seconds >= (client.timeout or 0) and goes_on
@@ -256,7 +270,7 @@ async def _run_cell(client: BoundedClient, cell: Any, index: int, relay: Relay) 
     relay.pass_on()
     shown = [
         output.data
-        for output in cell.outputs
+        for output in outputs
         if output.output_type in ("display_data", "execute_result")
         and any(kind.startswith("image/") for kind in output.get("data", {}))
     ]
@@ -269,10 +283,10 @@ async def _run_cell(client: BoundedClient, cell: Any, index: int, relay: Relay) 
         error_message=problem[1][:MOST_LINE] if problem else None,
         pictures=len(shown),
         other_pictures=len(shown) - len(figures),
-        warnings=_warnings(cell),
+        warnings=_warnings(outputs),
     )
     relay.send(TOLD, msgspec.json.encode(fact))
-    report = CellReport(index=index, outputs=[dict(output) for output in cell.outputs])
+    report = CellReport(index=index, outputs=[*map(without_overwritten, outputs)])
     relay.send(CELL, msgspec.json.encode(report, enc_hook=str))
     return goes_on
 
@@ -292,10 +306,10 @@ async def _answers(client: BoundedClient) -> bool:
     return False
 
 
-def _warnings(cell: Any) -> list[str]:
+def _warnings(outputs: Sequence[Any]) -> list[str]:
     """Lines of standard error that name a warning category."""
     found = []
-    for output in cell.outputs:
+    for output in outputs:
         if output.output_type == "stream" and output.get("name") == "stderr":
             found += [
                 line[:MOST_LINE] for line in str(output.text).splitlines() if "Warning: " in line

@@ -154,5 +154,9 @@ class Sandbox(Walls, Protocol):
         ...
 
     def close(self) -> None:
-        """End what is kept ready between boxes; the next box makes it again."""
+        """
+        End what is kept ready between boxes; the next box makes it again.
+
+        What was begun and is not ready is waited for.
+        """
         ...

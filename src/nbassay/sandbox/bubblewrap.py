@@ -115,7 +115,9 @@ class Bubblewrap:
 
     def begin(self, box: Box) -> None:
         """Begin to start the process that boxes like *box* are forks of."""
-        threading.Thread(target=self._zygotes.get, args=(box,), daemon=True).start()
+        threading.Thread(
+            target=self._zygotes.get, args=(box,), name="begins a zygote", daemon=True
+        ).start()
 
     def close(self) -> None:
         """End the processes that boxes start as forks of."""
