@@ -18,12 +18,12 @@ from nbassay.inside.arrays import (
     SAMPLE_ROWS,
     Reader,
     Recognition,
-    Stream,
     read_idx,
     read_labels,
     row_digests,
     row_profiles,
 )
+from nbassay.inside.batches import Stream
 from nbassay.inside.channel import Channel
 from nbassay.records import Array
 

@@ -930,6 +930,21 @@ def test_doctor_tells_of_walls_and_data(nbassay: Nbassay) -> None:
     assert found["data"] == {"tiles": "40 rows of 16 values, digests match"}
 
 
+def test_doctor_tells_of_versions_that_lose_work(tmp_path: Path, nbassay: Nbassay) -> None:
+    """
+    A version that nbassay's own requirements exclude is a problem, with what to install instead.
+    """
+    metadata = "Metadata-Version: 2.1\nName: ipykernel\nVersion: 7.2.0\n"
+    (tmp_path / "ipykernel-7.2.0.dist-info").mkdir()
+    (tmp_path / "ipykernel-7.2.0.dist-info" / "METADATA").write_text(metadata)
+    done = nbassay("doctor", "--json", PYTHONPATH=str(tmp_path))
+    (problem,) = json.loads(done.stdout)["problems"]
+
+    assert done.returncode == 2
+    assert problem.startswith("ipykernel 7.2.0 is installed, and nbassay needs ")
+    assert "!=7.2.*" in problem.partition("pip install 'ipykernel")[2]
+
+
 def test_data_unpacks_the_raw_files(tmp_path: Path, nbassay: Nbassay) -> None:
     """
     `data DIR` gives a learner without network the raw files, and keeps right ones.

@@ -127,6 +127,11 @@ def why_not_all_cores() -> str | None:
     )
 
 
+def is_worth_warming(shortcuts: Shortcuts, notebooks: int) -> bool:
+    """Whether this many *notebooks* may and should start from a process that imports for them."""
+    return shortcuts.is_warm and notebooks >= WORTH_WARMING
+
+
 def control_submissions(workshop: Workshop, *, only: str | None = None) -> list[Submission]:
     """The control samples as submissions; *only* those with this notebook, if one is given."""
     return [
@@ -191,7 +196,7 @@ def run_tasks(
         place=place,
         is_fresh=is_fresh,
         shortcuts=msgspec.structs.replace(
-            shortcuts, is_warm=shortcuts.is_warm and len(tasks) >= WORTH_WARMING
+            shortcuts, is_warm=is_worth_warming(shortcuts, len(tasks))
         ),
         once={
             task.folder.parent: Once(() if is_fresh else _known(task, kept))

@@ -11,7 +11,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from nbassay.classrun import WORTH_WARMING, control_submissions, default_jobs
+from nbassay.classrun import control_submissions, default_jobs, is_worth_warming
 from nbassay.errors import SandboxError
 from nbassay.files import is_graded_class, owned
 from nbassay.kept_controls import kept_controls
@@ -290,11 +290,7 @@ def _where(
     if cluster_address is None:
         sandbox = choose(sandbox_name)
         # Of a class that was graded before, there may be nothing to run.
-        if (
-            options.shortcuts.is_warm
-            and count >= WORTH_WARMING
-            and not is_graded_class(options.out)
-        ):
+        if is_worth_warming(options.shortcuts, count) and not is_graded_class(options.out):
             begin_warm(options.workshop, sandbox)
         yield dataclasses.replace(options, sandbox=sandbox, probes=proven_walls(sandbox))
         return

@@ -6,6 +6,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +23,7 @@ from nbassay.sandbox.choose import choose
 from nbassay.sandbox.probes import probe
 from nbassay.workshop import find_workshop, read_workshop
 
+NOT_INSTALLED = "not installed"
 PACKAGES = ("nbassay", "tensorflow", "keras", "numpy", "nbclient", "ipykernel", "pytest")
 
 
@@ -53,7 +55,7 @@ class Findings(Record, frozen=True, kw_only=True):
 
 def examine(workshop_folder: Path | None, sandbox_name: str) -> Findings:
     """Try everything; a problem is a finding, never an exception."""
-    problems: list[str] = []
+    problems = unmet_requirements()
     notes: list[str] = []
     walls: list[Wall] = []
     sandbox_told, holds = "none usable", False
@@ -82,7 +84,7 @@ def examine(workshop_folder: Path | None, sandbox_name: str) -> Findings:
             for name, part in read_pristine(workshop).sets.items()
         }
         for package in workshop.manifest.packages:
-            if _version(package) == "not installed":
+            if _version(package) == NOT_INSTALLED:
                 problems.append(
                     f"{package} is not installed here, and the workshop's notebooks import it: "
                     "pip install 'nbassay[tensorflow]'"
@@ -110,6 +112,22 @@ def examine(workshop_folder: Path | None, sandbox_name: str) -> Findings:
         problems=problems,
         notes=notes,
     )
+
+
+def unmet_requirements(package: str = "nbassay") -> list[str]:
+    """Which versions are installed beside *package* that it excludes, a sentence each."""
+    told = []
+    for text in metadata.requires(package) or []:
+        wanted = Requirement(text)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        found = _version(wanted.name)
+        if found != NOT_INSTALLED and not wanted.specifier.contains(found, prereleases=True):
+            told.append(
+                f"{wanted.name} {found} is installed, and {package} needs {wanted.specifier}: "
+                f"pip install '{wanted.name}{wanted.specifier}'"
+            )
+    return told
 
 
 def print_findings(findings: Findings, console: Console) -> None:
@@ -141,4 +159,4 @@ def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return NOT_INSTALLED

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nbassay.inside.arrays import Reader, Stream, as_array_like, as_numpy
+from nbassay.inside.arrays import Reader, as_array_like, as_numpy
+from nbassay.inside.batches import Stream
 from nbassay.inside.channel import Channel
 from nbassay.inside.models import ModelBook
 from nbassay.inside.taps import Tap

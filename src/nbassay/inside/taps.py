@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from nbassay.inside.arrays import Reader, Stream, as_array_like
+from nbassay.inside.arrays import Reader, as_array_like
+from nbassay.inside.batches import Stream
 from nbassay.inside.channel import Channel
 from nbassay.records import Data
 
