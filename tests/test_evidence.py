@@ -110,8 +110,8 @@ def test_digests_under_another_nonce_are_unknown() -> None:
             b'\x00\x43{"dtype":"float32","shape":[0,9007199254740992,9007199254740992,1]}',
             "a blob of shape",
         ),
-        (FACT, b'{"type":"remark","cell":0,"topic":"cut","text":"\xff"}', "can't decode byte 0xff"),
-        (FACT, b'{"type":"remark","cell":0,"topic":"cut","\xfftext":""}', "can't decode byte 0xff"),
+        (FACT, b'{"type":"remark","cell":0,"topic":"cut","text":"\xff"}', "UTF-8"),
+        (FACT, b'{"type":"remark","cell":0,"topic":"cut","\xfftext":""}', "UTF-8"),
         (FACT, b'{"type":"cell","index":1,"status":"ok","seconds":1}', "how its own cells ended"),
         (CELL, b'{"index":"../../etc","outputs":[]}', "no cell"),
         (CELL, b'{"index":0,"outputs":[{"output_type":"\xff"}]}', "no cell"),
@@ -129,7 +129,7 @@ def test_what_cannot_be_believed_is_refused(kind: bytes, payload: bytes, words: 
 
     assert collector.finish(INDEX) == ([], {})
     assert len(collector.refused) == 1
-    assert words in collector.refused[0]
+    assert words.lower() in collector.refused[0].lower()
 
 
 def test_a_fact_whose_numbers_are_missing_is_refused() -> None:
