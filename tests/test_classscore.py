@@ -199,7 +199,7 @@ if __name__ == "__main__":
     out, workshop = Path(sys.argv[1]), read_workshop(Path(sys.argv[2]))
     scorer = classscore.Scorer(out=out, workshop=workshop, pristine=read_pristine(workshop),
                                are_all_challenged=False, measured=None)
-    for group in classscore.score_learners(scorer, sys.argv[3:], jobs=2):
+    for group in classscore.score_learners(scorer, sys.argv[3:], jobs=3):
         print(group.sheets[0].learner, group.sheets[0].score, flush=True)
         sys.stdin.readline()
 """
@@ -207,7 +207,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def scoring_program(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Scores learners 0, 1, 2, 4 in two processes, each a group; one for a line that it is sent."""
+    """Scores learners 0, 1, 2, 4 with two helpers, each a group; one for a line that it is sent."""
     lay_class(tmp_path / "out", read_workshop(TINY), 5)
     program = tmp_path / "scores.py"
     program.write_text(SCORES)
@@ -221,7 +221,7 @@ def scoring_program(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def workers(program: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Its two processes that score, as soon as they are there."""
+    """Its two helpers, as soon as they are there."""
     while True:
         children = psutil.Process(program.pid).children()
         found = [child for child in children if "spawn_main" in " ".join(child.cmdline())]

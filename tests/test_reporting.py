@@ -676,6 +676,17 @@ def test_visible_text_has_no_characters_that_act(text):
     assert visible(shown) == shown
 
 
+def test_every_character_is_shown_the_same_alone_and_among_others():
+    """
+    What acts is found in a word, a line and a long text alike; other characters stay.
+    """
+    everywhere = [chr(number) for number in (*range(0x1_0100), *range(0xE_0000, 0xE_0200))]
+    everywhere.remove("\r")  # with a line end behind it, it is one
+
+    assert [visible(one) for one in everywhere] == [visible(f"{one}\n")[:-1] for one in everywhere]
+    assert visible("\u202e" + "a" * 10) == "⟨U+202E⟩" + "a" * 10
+
+
 # ---------------------------------------------------------------- gradebook
 
 

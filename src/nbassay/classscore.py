@@ -6,6 +6,7 @@ Memory holds the evidence of as many groups as there are processes, however larg
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import logging
 import multiprocessing
@@ -13,7 +14,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -87,21 +88,24 @@ class Scorer:
 
 def score_learners(scorer: Scorer, learners: Sequence[str], *, jobs: int) -> Iterator[Scored]:
     """
-    Score *learners*, group after group; what a process that died had left is scored in this one.
+    Score *learners*, group after group, in this process and helpers.
+
+    What a helper that died had left is scored in this one.
 
     Args:
         learners: In the order in which sheets are wanted.
-        jobs: Processes; a class of one group is scored in this one.
+        jobs: Processes, this one among them; a class of one group has no helpers.
 
     Raises:
         OutputError: A file of the class cannot be read or written.
     """
     groups = [learners[start : start + GROUP] for start in range(0, len(learners), GROUP)]
-    if min(jobs, len(groups)) < 2:
+    helpers = min(jobs, len(groups)) - 1
+    if helpers < 1:
         yield from map(scorer.learners, groups)
         return
     with ProcessPoolExecutor(
-        min(jobs, len(groups)),
+        helpers,
         # Not a fork: this process may have threads, and locks that they hold.
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_begin,
@@ -109,7 +113,7 @@ def score_learners(scorer: Scorer, learners: Sequence[str], *, jobs: int) -> Ite
     ) as pool:
         done = 0
         try:
-            for scored in pool.map(_of_group, groups):
+            for scored in _in_turn(scorer, groups, pool, helpers):
                 yield scored
                 done += 1
         except BrokenProcessPool as error:
@@ -117,6 +121,39 @@ def score_learners(scorer: Scorer, learners: Sequence[str], *, jobs: int) -> Ite
         finally:
             pool.shutdown(cancel_futures=True)
     yield from map(scorer.learners, groups[done:])
+
+
+def _in_turn(
+    scorer: Scorer, groups: Sequence[Sequence[str]], pool: ProcessPoolExecutor, helpers: int
+) -> Iterator[Scored]:
+    """
+    What *groups* came to, in their order; *scorer* takes one when the *pool* has enough.
+
+    That is one for each of its *helpers*, and a second to go on with while many wait.
+
+    Raises:
+        BrokenProcessPool: A process of *pool* died.
+    """
+    waiting = collections.deque(enumerate(groups))
+    given: dict[int, Future[Scored]] = {}
+    scored: dict[int, Scored] = {}
+    turn = 0
+    while turn < len(groups):
+        while waiting:
+            enough = 2 * helpers if len(waiting) > helpers + 1 else helpers
+            if sum(not future.done() for future in given.values()) >= enough:
+                break
+            number, group = waiting.popleft()
+            given[number] = pool.submit(_of_group, group)
+        if turn in scored:
+            yield scored.pop(turn)
+            turn += 1
+        elif turn in given and (given[turn].done() or not waiting):
+            yield given.pop(turn).result()
+            turn += 1
+        else:
+            number, group = waiting.popleft()
+            scored[number] = scorer.learners(group)
 
 
 _scorer: Scorer

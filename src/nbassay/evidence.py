@@ -334,14 +334,15 @@ def _needs(facts: Any) -> Iterator[_Need]:
 
 
 def _records(record: Any) -> Iterator[Record]:
-    """*record* and all records inside it."""
-    if isinstance(record, Record):
-        yield record
-        for name in record.__struct_fields__:
-            yield from _records(getattr(record, name))
-    elif isinstance(record, (list, tuple)):
-        for item in record:
-            yield from _records(item)
+    """*record* and all records inside it, outer ones first."""
+    waiting = [record]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, Record):
+            yield found
+            waiting += [getattr(found, name) for name in reversed(found.__struct_fields__)]
+        elif isinstance(found, (list, tuple)):
+            waiting += reversed(found)
 
 
 def _floats(record: Any) -> Iterator[float]:

@@ -7,7 +7,7 @@ starts pytest itself and hands over all cases at once (`nbassay.checking.session
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 CASES = pytest.StashKey[list["Case"]]()
 BOUNDS = pytest.StashKey[Mapping[str, "CalibratedBound"]]()
-SAW = pytest.StashKey[Saw]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = config.getoption("--evidence")
     if folder is not None:
         _read_by_hand(config, folder)
+        config.pluginmanager.register(_Notes())
 
 
 def _read_by_hand(config: pytest.Config, folder: Path) -> None:
@@ -119,21 +119,26 @@ def bounds(request: pytest.FixtureRequest) -> Mapping[str, CalibratedBound]:
 
 
 @pytest.fixture
-def saw(request: pytest.FixtureRequest) -> Saw:
+def saw() -> Saw:
     """Takes notes of what was found."""
-    notes = Saw()
-    request.node.stash[SAW] = notes
-    return notes
+    return Saw()
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: Any) -> Iterator[None]:
+def notes_of(item: Any) -> Saw:
+    """What the check *item* wrote down until now."""
+    return item.funcargs.get("saw") or Saw()
+
+
+class _Notes:
     """By hand, a check's notes stand beside its result."""
-    outcome: Any = yield
-    notes = item.stash.get(SAW, None)
-    report = outcome.get_result()
-    if notes is not None and report.when == "call" and item.config.getoption("--evidence"):
-        report.sections.append(("saw", "\n".join(notes.notes)))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: Any) -> Generator[None, Any, Any]:
+        report = yield
+        notes = notes_of(item).notes
+        if notes and report.when == "call":
+            report.sections.append(("saw", "\n".join(notes)))
+        return report
 
 
 def pytest_collection_modifyitems(items: list[Any]) -> None:

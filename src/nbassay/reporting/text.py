@@ -49,6 +49,8 @@ def visible(text: str, *, limit: int = 4000) -> str:
         direction overrides, invisible characters and lone surrogates by their number:
         ``⟨U+001B⟩``.
     """
+    if len(text) <= limit and text.isprintable():  # nearly every text; nothing of the rest is
+        return text
     text = _ANSI.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     was_cut = len(text) > limit
     shown = _UNSAFE.sub(_number_of, text[:limit])
