@@ -18,6 +18,7 @@ from test_evidence import evidence_with
 
 from nbassay import scoring
 from nbassay.classscore import GROUP
+from nbassay.errors import OutputError
 from nbassay.evidence import write_evidence
 from nbassay.files import MARK
 from nbassay.observed import Observed
@@ -205,13 +206,16 @@ if __name__ == "__main__":
 """
 
 
+SCORED = (0, 1, 2, 4, 5, 6, 8, 9)
+
+
 @pytest.fixture
 def scoring_program(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Scores learners 0, 1, 2, 4 with two helpers, each a group; one for a line that it is sent."""
-    lay_class(tmp_path / "out", read_workshop(TINY), 5)
+    """Scores eight learners with two helpers, each a group; goes on for a line that it is sent."""
+    lay_class(tmp_path / "out", read_workshop(TINY), 10)
     program = tmp_path / "scores.py"
     program.write_text(SCORES)
-    learners = [f"learner-{number:03}" for number in (0, 1, 2, 4)]
+    learners = [f"learner-{number:03}" for number in SCORED]
     with subprocess.Popen(
         [sys.executable, program, tmp_path / "out", TINY, *learners],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -245,17 +249,38 @@ def test_processes_that_die_leave_the_rest_to_the_grader(
     scoring_program: subprocess.Popen[str],
 ) -> None:
     """
-    When processes that score die, as for want of memory, the class is scored all the same.
+    When processes that score die, as for want of memory, the class is scored all the same, each
+    learner once.
     """
-    for worker in workers(scoring_program):
-        worker.kill()
+    helpers = workers(scoring_program)
+    assert scoring_program.stdout is not None
+    first = scoring_program.stdout.readline()
+    for helper in helpers:
+        helper.kill()
 
-    told, _ = scoring_program.communicate("\n" * 4)
+    rest, _ = scoring_program.communicate("\n" * len(SCORED))
 
-    assert told.split() == [
-        *("learner-000", "70.0", "learner-001", "100.0"),
-        *("learner-002", "70.0", "learner-004", "70.0"),
-    ]
+    told = dict(line.split() for line in (first + rest).splitlines())
+    assert list(told) == [f"learner-{number:03}" for number in SCORED]
+    assert (first + rest).count("learner") == len(SCORED)
+    assert told["learner-001"] == "100.0"
+    assert told["learner-002"] == "70.0"
+
+
+def test_damage_that_this_process_finds_ends_its_helpers(tmp_path: Path) -> None:
+    """
+    A file that cannot be read in a group of this process's own is told, and no helper is left.
+    """
+    workshop = read_workshop(TINY)
+    lay_class(tmp_path, workshop, GROUP + 20)
+    (tmp_path / "learners" / f"learner-{GROUP + 2:03}" / "submission.json").write_bytes(b"{")
+    before = set(psutil.Process().children(recursive=True))
+
+    with pytest.raises(OutputError, match=f"learner-{GROUP + 2:03}"):
+        score_class(tmp_path, workshop=workshop, jobs=2)
+
+    after = psutil.Process().children(recursive=True)
+    assert not [one for one in set(after) - before if "spawn_main" in " ".join(one.cmdline())]
 
 
 FITS = '''

@@ -7,6 +7,8 @@ from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -116,13 +118,16 @@ def examine(workshop_folder: Path | None, sandbox_name: str) -> Findings:
 
 def unmet_requirements(package: str = "nbassay") -> list[str]:
     """Which versions are installed beside *package* that it excludes, a sentence each."""
+    try:
+        requirements = [Requirement(text) for text in metadata.requires(package) or []]
+    except metadata.PackageNotFoundError:  # its sources are used as they lie
+        return []
     told = []
-    for text in metadata.requires(package) or []:
-        wanted = Requirement(text)
+    for wanted in requirements:
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
             continue
         found = _version(wanted.name)
-        if found != NOT_INSTALLED and not wanted.specifier.contains(found, prereleases=True):
+        if found != NOT_INSTALLED and not _fits(found, wanted.specifier):
             told.append(
                 f"{wanted.name} {found} is installed, and {package} needs {wanted.specifier}: "
                 f"pip install '{wanted.name}{wanted.specifier}'"
@@ -155,8 +160,15 @@ def print_findings(findings: Findings, console: Console) -> None:
         console.print(Text("Ready to grade.", "green"))
 
 
+def _fits(version: str, specifier: SpecifierSet) -> bool:
+    try:
+        return specifier.contains(version, prereleases=True)
+    except InvalidVersion:
+        return False
+
+
 def _version(package: str) -> str:
     try:
-        return metadata.version(package)
+        return metadata.version(package) or "without a version"
     except metadata.PackageNotFoundError:
         return NOT_INSTALLED

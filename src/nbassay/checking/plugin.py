@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 CASES = pytest.StashKey[list["Case"]]()
 BOUNDS = pytest.StashKey[Mapping[str, "CalibratedBound"]]()
+SAW = pytest.StashKey[Saw]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -119,14 +120,15 @@ def bounds(request: pytest.FixtureRequest) -> Mapping[str, CalibratedBound]:
 
 
 @pytest.fixture
-def saw() -> Saw:
+def saw(request: pytest.FixtureRequest) -> Saw:
     """Takes notes of what was found."""
-    return Saw()
+    notes: Saw = request.node.stash.setdefault(SAW, Saw())
+    return notes
 
 
-def notes_of(item: Any) -> Saw:
-    """What the check *item* wrote down until now."""
-    return item.funcargs.get("saw") or Saw()
+def notes_of(item: pytest.Item) -> Saw:
+    """What the check *item*, or a fixture of it, wrote down until now."""
+    return item.stash.get(SAW, None) or Saw()
 
 
 class _Notes:
@@ -142,7 +144,19 @@ class _Notes:
 
 
 def pytest_collection_modifyitems(items: list[Any]) -> None:
-    """A check asks for its case whether it uses a fixture that needs one or not."""
+    """Every check asks about a case, and no two have one id: only one of them would count."""
+    functions: dict[str, str] = {}
     for item in items:
-        if item.get_closest_marker("assay") and "case" not in item.fixturenames:
+        mark = item.get_closest_marker("assay")
+        if mark is None:
+            continue
+        if "case" not in item.fixturenames:
             raise pytest.UsageError(f"{item.nodeid}: a check asks for at least one fact by fixture")
+        if len(item.callspec.params) > 1:
+            raise pytest.UsageError(f"{item.nodeid}: a check is not parametrized: loop inside it")
+        function = item.nodeid.partition("[")[0]
+        if functions.setdefault(mark.kwargs["id"], function) != function:
+            raise pytest.UsageError(
+                f"{function}: a check has an id of its own; {mark.kwargs['id']} is that of "
+                f"{functions[mark.kwargs['id']]}"
+            )
