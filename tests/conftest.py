@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -52,6 +53,24 @@ def nbassay() -> Nbassay:
         )
 
     return run
+
+
+def tiny_with_checks(folder: Path, name: str, checks: str, **points: int) -> Path:
+    """
+    The tiny workshop in *folder*, with *checks* in a file *name* in place of its own, no controls.
+
+    *points* are the rubric, ``net_first=20`` for the check ``net.first``. pytest does not read a
+    module again that has the *name* of one that it read before.
+    """
+    shutil.copytree(TINY, folder)
+    (folder / "checks" / "test_tiles.py").unlink()
+    (folder / "checks" / name).write_text(checks)
+    manifest = (folder / "workshop.toml").read_text()
+    start, end = manifest.index("[rubric]"), manifest.index("[data]")
+    rubric = "".join(f'"{key.replace("_", ".")}" = {value}\n' for key, value in points.items())
+    rest = manifest[end : manifest.index("[[controls]]")]
+    (folder / "workshop.toml").write_text(f"{manifest[:start]}[rubric]\n{rubric}\n{rest}")
+    return folder
 
 
 def write_notebook(path: Path, *cells: str) -> Path:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import psutil
 import pytest
-from conftest import TINY
+from conftest import TINY, tiny_with_checks
 from test_evidence import evidence_with
 
 from nbassay import scoring
@@ -316,14 +316,9 @@ def test_the_network_that_earns_most_counts(
     """
     Of several networks the one with the highest score counts, of equals the last.
     """
-    folder = Path(shutil.copytree(TINY, tmp_path / "workshop"))
-    (folder / "checks" / "test_tiles.py").unlink()
-    (folder / "checks" / "test_networks.py").write_text(FITS)
-    manifest = (folder / "workshop.toml").read_text()
-    start, end = manifest.index("[rubric]"), manifest.index("[data]")
-    rubric = '[rubric]\n"net.first" = 20\n"net.second" = 20\n\n'
-    rest = manifest[end : manifest.index("[[controls]]")]
-    (folder / "workshop.toml").write_text(manifest[:start] + rubric + rest)
+    folder = tiny_with_checks(
+        tmp_path / "workshop", "test_networks.py", FITS, net_first=20, net_second=20
+    )
     workshop = read_workshop(folder)
     facts = []
     for number, run in enumerate(epochs):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from conftest import tiny_with_checks
 from test_classscore import lay_class
 
 from nbassay.errors import ManifestError
@@ -98,15 +97,9 @@ ODD = {
 
 def workshop_with(tmp_path: Path, check: str) -> Path:
     """The tiny workshop with *check* as its only one, and one learner graded, in ``out``."""
-    folder = Path(shutil.copytree(TINY, tmp_path / "workshop"))
-    (folder / "checks" / "test_tiles.py").unlink()
     asked = check if "@asked" in check else f"@asked\n{check}"
-    # In the importlib mode a module of the same name is not read again.
-    (folder / "checks" / f"test_{tmp_path.name}.py").write_text(f"{HEAD}\n{asked}\n")
-    manifest = (folder / "workshop.toml").read_text()
-    start, end = manifest.index("[rubric]"), manifest.index("[data]")
-    rest = manifest[end : manifest.index("[[controls]]")]
-    (folder / "workshop.toml").write_text(f'{manifest[:start]}[rubric]\n"odd.one" = 20\n\n{rest}\n')
+    name, checks = f"test_{tmp_path.name}.py", f"{HEAD}\n{asked}\n"
+    folder = tiny_with_checks(tmp_path / "workshop", name, checks, odd_one=20)
     lay_class(tmp_path / "out", read_workshop(folder), 1)
     return folder
 
